@@ -26,9 +26,9 @@ PROTO =		proto/accesslog.c proto/answer.c proto/buf.c proto/check.c \
 		proto/snapshot.c
 KEYS =		keys/cert.c keys/cmd_keys.c keys/cmd_trust.c keys/minisign.c \
 		keys/trust.c keys/zap.c
-MASTER =	master/blob.c master/generation.c master/link.c master/origin.c \
+MASTER =	master/announce.c master/generation.c master/origin.c \
 		master/publish.c master/roster.c master/scrub.c master/status.c \
-		master/tree.c
+		master/store.c master/tree.c
 COMMAND =	master/client.c master/cmd_edge.c master/cmd_publish.c \
 		master/cmd_status.c master/cmd_verify.c master/record.c \
 		master/scan.c
@@ -39,3 +39,42 @@ TESTS =		tests/test_answer.c tests/test_blob.c tests/test_config.c \
 		tests/test_keys.c tests/test_manifest.c tests/test_message.c \
 		tests/test_proto.c tests/test_publish.c tests/test_roster.c \
 		tests/test_route.c tests/test_site.c tests/test_trust.c
+FUZZ =		tests/fuzz_answer.c tests/fuzz_cert.c tests/fuzz_config.c \
+		tests/fuzz_head.c tests/fuzz_lease.c tests/fuzz_manifest.c \
+		tests/fuzz_minisign.c tests/fuzz_renew.c tests/fuzz_route.c \
+		tests/fuzz_trust.c
+MAN =		edge/pkgcast-edge.8 master/pkgcast-master.8 master/pkgcast.1 \
+		proto/pkgcast-formats.5 proto/pkgcast-protocol.7 \
+		proto/pkgcast.conf.5
+PROGRAMS =	master/pkgcast master/pkgcast-master edge/pkgcast-edge
+# Order matters to the linker: users before what they use.
+ARCHIVES =	master/libmaster.a edge/libedge.a keys/libkeys.a proto/libproto.a
+
+.SUFFIXES:
+.SUFFIXES: .c .o
+
+all: $(PROGRAMS)
+
+.c.o:
+	$(COMPILE) -c -o $@ $<
+
+# Unit tests and replays of fuzz corpora: one file, one program.
+.c:
+	$(COMPILE) $(LINK) $(LDFLAGS) -o $@ $< $(ARCHIVES) $(LIBS) -lcmocka
+
+proto/libproto.a: $(PROTO:.c=.o)
+	rm -f $@ && ar rcs $@ $(PROTO:.c=.o)
+keys/libkeys.a: $(KEYS:.c=.o)
+	rm -f $@ && ar rcs $@ $(KEYS:.c=.o)
+master/libmaster.a: $(MASTER:.c=.o) $(COMMAND:.c=.o)
+	rm -f $@ && ar rcs $@ $(MASTER:.c=.o) $(COMMAND:.c=.o)
+edge/libedge.a: $(EDGE:.c=.o)
+	rm -f $@ && ar rcs $@ $(EDGE:.c=.o)
+
+master/pkgcast: master/pkgcast.o $(ARCHIVES)
+	$(CC) $(LINK) $(CFLAGS) $(LDFLAGS) -o $@ master/pkgcast.o $(ARCHIVES) $(LIBS)
+master/pkgcast-master: master/main.o $(ARCHIVES)
+	$(CC) $(LINK) $(CFLAGS) $(LDFLAGS) -o $@ master/main.o $(ARCHIVES) $(LIBS)
+edge/pkgcast-edge: edge/main.o $(ARCHIVES)
+	$(CC) $(LINK) $(CFLAGS) $(LDFLAGS) -o $@ edge/main.o $(ARCHIVES) $(LIBS)
+$(TESTS:.c=) $(FUZZ:.c=): $(ARCHIVES)
