@@ -78,6 +78,8 @@
 	/* key: ~/.pkgcast/publisher.key; home: ~/.pkgcast when NULL;
 	 * master: master.conf, for edge, trust and keys commands on its host */
 
+#define	CONFIG_ROOT_KEYS	16
+
 struct config_list { size_t n; char **v; };
 
 #define	CONFIG_FIELD_S	char *
@@ -119,7 +121,7 @@ void			 config_master_destroy(struct master_conf **c);
 void			 config_edge_destroy(struct edge_conf **c);
 void			 config_pkgcast_destroy(struct pkgcast_conf **c);
 /* Names of changed settings that need a restart, ", "-joined, malloc'd;
- * "" when there is none. */
+ * "" when there is none.  NULL: out of memory. */
 char			*config_master_restart(const struct master_conf *a,
 			    const struct master_conf *b);
 char			*config_edge_restart(const struct edge_conf *a,

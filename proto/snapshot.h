@@ -48,5 +48,11 @@ struct delta	*delta_new(const struct snapshot *old,
 struct delta	*delta_ref(struct delta *d);
 void		 delta_unref(struct delta **d);
 const struct head	*delta_head(const struct delta *d);
+/* Removed or changed files (links as the files they lead to), their rows, and
+ * whether the successor added the path. */
+const struct manifest	*delta_manifest(const struct delta *d);
+const uint8_t	*delta_rows(const struct delta *d, const struct facts *f);
+bool		 delta_added(const struct delta *d, const char *path,
+		    size_t len);
 
 #endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * SHA-256, by libcrypto, which uses the processor's instructions for it.  The
+ * only file that names libcrypto.  Any thread; a struct sha256 belongs to one.
+ */
+
+#include <openssl/evp.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/check.h"
+#include "proto/digest.h"
+
+struct sha256 {
+	EVP_MD_CTX	*ctx;
+	bool		 running;
+};
+
+static int
+hex_value(char c)
+{
+
+	if (c >= '0' && c <= '9')
+		return (c - '0');
+	if (c >= 'a' && c <= 'f')
+		return (c - 'a' + 10);
+	return (-1);
+}
+
+int
+digest_parse(struct digest *d, const char *hex, size_t len)
+{
+	int hi, lo;
+	size_t i;
+
+	if (len != DIGEST_HEX)
+		return (-1);
+	for (i = 0; i < DIGEST_LEN; i++) {
+		hi = hex_value(hex[2 * i]);
+		lo = hex_value(hex[2 * i + 1]);
+		if (hi == -1 || lo == -1)
+			return (-1);
+		d->b[i] = (uint8_t)(hi << 4 | lo);
+	}
+	return (0);
+}
+
+char *
+digest_hex(const struct digest *d, char out[DIGEST_HEX + 1])
+{
+	static const char hex[] = "0123456789abcdef";
+	size_t i;
+
+	for (i = 0; i < DIGEST_LEN; i++) {
+		out[2 * i] = hex[d->b[i] >> 4];
+		out[2 * i + 1] = hex[d->b[i] & 15];
+	}
+	out[DIGEST_HEX] = '\0';
+	return (out);
+}
+
+bool
+digest_eq(const struct digest *a, const struct digest *b)
+{
+
+	return (memcmp(a->b, b->b, DIGEST_LEN) == 0);
+}
+
+void
+digest_of(struct digest *d, const void *data, size_t len)
+{
+
+	CHECK(EVP_Digest(data, len, d->b, NULL, EVP_sha256(), NULL) == 1);
+}
+
+struct sha256 *
+sha256_new(void)
+{
+	struct sha256 *s;
+
+	if ((s = calloc(1, sizeof(*s))) == NULL)
+		return (NULL);
+	if ((s->ctx = EVP_MD_CTX_new()) == NULL) {
+		free(s);
+		return (NULL);
+	}
+	return (s);
+}
+
+void
+sha256_add(struct sha256 *s, const void *data, size_t len)
+{
+
+	if (!s->running)
+		CHECK(EVP_DigestInit_ex(s->ctx, EVP_sha256(), NULL) == 1);
+	s->running = true;
+	CHECK(EVP_DigestUpdate(s->ctx, data, len) == 1);
+}
+
+void
+sha256_end(struct sha256 *s, struct digest *d)
+{
+
+	sha256_add(s, "", 0);
+	CHECK(EVP_DigestFinal_ex(s->ctx, d->b, NULL) == 1);
+	s->running = false;
+}
+
+void
+sha256_destroy(struct sha256 **sp)
+{
+	struct sha256 *s = *sp;
+
+	*sp = NULL;
+	if (s == NULL)
+		return;
+	EVP_MD_CTX_free(s->ctx);
+	free(s);
+}
