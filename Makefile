@@ -19,24 +19,32 @@ COMPILE =	$(CC) $(STD) $(WARN) $(WERROR) $(HARD) $(CFLAGS) $(CPPFLAGS) \
 		$(INCLUDE) -MMD -MP
 
 PROTO =		proto/accesslog.c proto/answer.c proto/buf.c proto/check.c \
-		proto/chunk.c proto/clock.c proto/config.c proto/daemon.c \
-		proto/date.c proto/digest.c proto/fd.c proto/head.c \
-		proto/httpd.c proto/log.c proto/manifest.c proto/message.c \
+		proto/chunk.c proto/clock.c proto/config.c proto/conn.c \
+		proto/daemon.c \
+		proto/date.c proto/digest.c proto/fd.c proto/framing.c \
+		proto/head.c proto/httpd.c proto/log.c proto/manifest.c proto/message.c \
 		proto/name.c proto/route.c proto/serve.c proto/site.c \
-		proto/snapshot.c
-KEYS =		keys/cert.c keys/cmd_keys.c keys/cmd_trust.c keys/minisign.c \
-		keys/trust.c keys/zap.c
+		proto/snapshot.c proto/tcp.c proto/value.c proto/zpl.c
+KEYS =		keys/armor.c keys/cert.c keys/cmd_keys.c keys/cmd_trust.c \
+		keys/edges.c keys/home.c keys/minisign.c keys/password.c \
+		keys/seckey.c \
+		keys/trust.c keys/trust_init.c keys/trust_place.c \
+		keys/trustdoc.c keys/zap.c
 MASTER =	master/announce.c master/generation.c master/origin.c \
-		master/publish.c master/roster.c master/scrub.c master/status.c \
-		master/store.c master/tree.c
+		master/outbox.c master/peers.c master/pending.c \
+		master/pending_blob.c master/pending_json.c \
+		master/pending_run.c master/pendings.c master/publish.c \
+		master/recover.c master/roster.c master/roster_report.c \
+		master/roster_wait.c master/scrub.c master/status.c \
+		master/store.c master/tree.c master/watch.c master/www.c
 COMMAND =	master/client.c master/cmd_edge.c master/cmd_publish.c \
 		master/cmd_status.c master/cmd_verify.c master/record.c \
 		master/scan.c
-EDGE =		edge/blob.c edge/fill.c edge/follow.c edge/held.c edge/lease.c \
+EDGE =		edge/blob.c edge/table.c edge/health.c edge/fill.c edge/pull.c edge/follow.c edge/held.c edge/lease.c \
 		edge/link.c edge/serve.c edge/status.c edge/upstream.c
-TESTS =		tests/test_answer.c tests/test_blob.c tests/test_config.c \
+TESTS =		tests/test_answer.c tests/test_blob.c tests/test_config.c tests/test_daemon.c \
 		tests/test_fill.c tests/test_head.c tests/test_httpd.c \
-		tests/test_keys.c tests/test_manifest.c tests/test_message.c \
+		tests/test_keys.c tests/test_lease.c tests/test_manifest.c tests/test_message.c \
 		tests/test_proto.c tests/test_publish.c tests/test_roster.c \
 		tests/test_route.c tests/test_site.c tests/test_trust.c
 FUZZ =		tests/fuzz_answer.c tests/fuzz_cert.c tests/fuzz_config.c \
@@ -53,7 +61,10 @@ ARCHIVES =	master/libmaster.a edge/libedge.a keys/libkeys.a proto/libproto.a
 .SUFFIXES:
 .SUFFIXES: .c .o
 
-all: $(PROGRAMS)
+all:
+	@sh integration/deps build
+	@$(MAKE) programs
+programs: $(PROGRAMS)
 
 .c.o:
 	$(COMPILE) -c -o $@ $<
@@ -78,3 +89,63 @@ master/pkgcast-master: master/main.o $(ARCHIVES)
 edge/pkgcast-edge: edge/main.o $(ARCHIVES)
 	$(CC) $(LINK) $(CFLAGS) $(LDFLAGS) -o $@ edge/main.o $(ARCHIVES) $(LIBS)
 $(TESTS:.c=) $(FUZZ:.c=): $(ARCHIVES)
+
+# The whole test suite; `checks` is what is run once all is installed, and by
+# the sanitizer variants in their copies.
+check:
+	@sh integration/deps check
+	@$(MAKE) programs
+	@$(MAKE) checks
+checks: programs unit
+	sh integration/run-tests $(PYTEST)
+	mandoc -Tlint -Wstyle $(MAN)
+unit: $(TESTS:.c=) $(FUZZ:.c=)
+	prove --timer --exec '' $(TESTS:.c=) $(FUZZ:.c=)
+
+demo:
+	@sh integration/deps demo
+	@$(MAKE) programs
+	@integration/demo
+
+# kill -9 of master and edge at random moments, KILLS times.
+KILLS =		200
+torture: programs
+	sh integration/run-tests integration/test_crash.py --kills $(KILLS)
+
+# Each in a copy of the sources below build/.
+asan:
+	@sh integration/deps check
+	sh integration/variant asan $(MAKE) checks
+tsan:
+	@sh integration/deps check
+	sh integration/variant tsan $(MAKE) checks
+clang:
+	sh integration/variant clang $(MAKE) programs
+FUZZ_SECONDS =	600
+fuzz:
+	sh integration/variant fuzz sh integration/fuzz $(FUZZ_SECONDS) $(FUZZ)
+lint:
+	@sh integration/deps check
+	sh integration/lint $(MAN)
+
+MAN1DIR =	$(PREFIX)/share/man
+install: programs
+	mkdir -p $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin
+	install -m 755 master/pkgcast $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 master/pkgcast-master edge/pkgcast-edge \
+	    $(DESTDIR)$(PREFIX)/sbin/
+	for m in $(MAN); do \
+		d=$(DESTDIR)$(MAN1DIR)/man$${m##*.}; \
+		mkdir -p $$d && install -m 644 $$m $$d/ || exit 1; \
+	done
+
+clean:
+	rm -rf build
+	rm -f */*.o */*.d */*.a $(PROGRAMS) $(TESTS:.c=) $(FUZZ:.c=)
+
+.PHONY: all programs check checks unit demo torture asan tsan clang fuzz lint \
+	install clean
+
+-include $(PROTO:.c=.d) $(KEYS:.c=.d) $(MASTER:.c=.d) $(COMMAND:.c=.d) \
+	$(EDGE:.c=.d) $(TESTS:.c=.d) $(FUZZ:.c=.d) \
+	master/main.d master/pkgcast.d edge/main.d

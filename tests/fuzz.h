@@ -17,8 +17,8 @@
 /*
  * A fuzz target is a file that includes this one and defines
  * LLVMFuzzerTestOneInput().  With -DFUZZER and -fsanitize=fuzzer it is a fuzzer;
- * otherwise it replays the files and folders that it is given, and says how
- * many, as one TAP test.
+ * otherwise it replays the files and folders that it is given (tests/corpus/NAME
+ * for tests/fuzz_NAME, when none), and says how many, as one TAP test.
  */
 int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -38,23 +38,36 @@ replay_file(int dirfd, const char *name)
 	return (1);
 }
 
-int
-main(int argc, char *argv[])
+static int
+replay(const char *path)
 {
 	struct dirent *e;
 	DIR *d;
+	int n = 0;
+
+	if ((d = opendir(path)) == NULL)
+		return (replay_file(AT_FDCWD, path));
+	while ((e = readdir(d)) != NULL)
+		if (e->d_name[0] != '.')
+			n += replay_file(dirfd(d), e->d_name);
+	(void)closedir(d);
+	return (n);
+}
+
+int
+main(int argc, char *argv[])
+{
+	char corpus[1024];
+	const char *name;
 	int i, n = 0;
 
-	for (i = 1; i < argc; i++) {
-		if ((d = opendir(argv[i])) == NULL) {
-			n += replay_file(AT_FDCWD, argv[i]);
-			continue;
-		}
-		while ((e = readdir(d)) != NULL)
-			if (e->d_name[0] != '.')
-				n += replay_file(dirfd(d), e->d_name);
-		(void)closedir(d);
+	if (argc == 1 && (name = strstr(argv[0], "fuzz_")) != NULL) {
+		(void)snprintf(corpus, sizeof(corpus), "%.*scorpus/%s",
+		    (int)(name - argv[0]), argv[0], name + 5);
+		n = replay(corpus);
 	}
+	for (i = 1; i < argc; i++)
+		n += replay(argv[i]);
 	(void)printf("1..1\n%sok 1 - %s replayed %d inputs\n",
 	    n > 0 ? "" : "not ", argv[0], n);
 	return (n > 0 ? 0 : 1);

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Servers between an edge and its master: HTTP upstreams that are slow, lie or
+break, and TCP relays that swallow bytes.  Each counts what passes."""
+import http.client
+import socket
+import socketserver
+import struct
+import threading
+import time
+import urllib.parse
+
+
+class Upstream:
+    """An HTTP proxy before a master.  `fault(path, body)` may be set to a
+    function that gets every blob answer and returns what to send instead:
+    raw bytes (the whole answer), or None for the true answer.  `rate` limits
+    bodies to so many bytes a second."""
+
+    def __init__(self, origin, rate=None, fault=None, silent=False):
+        self.origin = urllib.parse.urlsplit(origin) if origin else None
+        self.rate, self.fault, self.silent = rate, fault, silent
+        self.requests, self.body_bytes = [], 0
+        self.lock = threading.Lock()
+        outer = self
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self):
+                try:
+                    outer.serve(self.request)
+                except OSError:
+                    pass
+
+        class Server(socketserver.ThreadingTCPServer):
+            allow_reuse_address = True
+            daemon_threads = True
+            request_queue_size = 128
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.url = "http://127.0.0.1:%d" % self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever,
+                         kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def blobs(self):
+        return [r for r in self.requests if "/.pkgcast/blob/" in r]
+
+    def serve(self, sock):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        f = sock.makefile("rb")
+        while True:
+            line = f.readline()
+            if not line:
+                return
+            headers = {}
+            while True:
+                h = f.readline()
+                if h in (b"\r\n", b""):
+                    break
+                k, _, v = h.decode("latin-1").partition(":")
+                headers[k.strip().lower()] = v.strip()
+            path = line.decode("latin-1").split(" ")[1]
+            with self.lock:
+                self.requests.append(path)
+            if self.silent:
+                time.sleep(3600)
+            if not self.answer(sock, path, headers):
+                return
+
+    def answer(self, sock, path, headers):
+        c = http.client.HTTPConnection(self.origin.hostname,
+                                       self.origin.port, timeout=30)
+        try:
+            c.request("GET", path, headers={
+                k: v for k, v in headers.items() if k in (
+                    "range", "if-range", "cache-control")})
+            r = c.getresponse()
+            body = r.read()
+            head = ["HTTP/1.1 %d %s" % (r.status, r.reason)]
+            head += ["%s: %s" % kv for kv in r.getheaders()
+                     if kv[0].lower() not in ("connection", "keep-alive")]
+        finally:
+            c.close()
+        if self.fault and "/.pkgcast/blob/" in path:
+            raw = self.fault(path, body)
+            if raw is not None:
+                if raw == "reset":
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                                    struct.pack("ii", 1, 0))
+                elif raw == "hang":
+                    time.sleep(3600)
+                else:
+                    sock.sendall(raw)
+                return False
+        sock.sendall(("\r\n".join(head) + "\r\n\r\n").encode("latin-1"))
+        self.send(sock, body)
+        return True
+
+    def send(self, sock, body):
+        step = 16384
+        start = time.monotonic()
+        for i in range(0, len(body), step):
+            part = body[i:i + step]
+            sock.sendall(part)
+            with self.lock:
+                self.body_bytes += len(part)
+            if self.rate:
+                ahead = (i + len(part)) / self.rate - (
+                    time.monotonic() - start)
+                if ahead > 0:
+                    time.sleep(ahead)
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Relay:
+    """A TCP relay to a port of 127.0.0.1.  `swallow` drops what the server
+    says; `cut()` ends all connections."""
+
+    def __init__(self, port, swallow=False):
+        self.port, self.swallow = port, swallow
+        self.swallowed = 0
+        self.socks = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listen_port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                a, _ = self.listener.accept()
+            except OSError:
+                return
+            try:
+                b = socket.create_connection(("127.0.0.1", self.port))
+            except OSError:
+                a.close()
+                continue
+            self.socks += [a, b]
+            for src, dst, down in ((a, b, False), (b, a, True)):
+                threading.Thread(target=self.pump, args=(src, dst, down),
+                                 daemon=True).start()
+
+    def pump(self, src, dst, down):
+        try:
+            while True:
+                data = src.recv(65536)
+                if not data:
+                    break
+                if down and self.swallow:
+                    self.swallowed += len(data)
+                    continue
+                dst.sendall(data)
+        except OSError:
+            pass
+        for s in (src, dst):
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def cut(self):
+        for s in self.socks:
+            try:
+                s.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def close(self):
+        self.listener.close()
+        self.cut()

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Announcements that are lost, links that are dead, leases that run out (G2,
+G7)."""
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from conftest import SLOW, get, make_tree, until
+from proxy import Relay
+
+
+
+
+@pytest.fixture
+def links(sandbox, tmp_path):
+    """A function that makes a box with one edge whose links go through relays,
+    which learn the master's ports from its configuration."""
+    relays = []
+
+    def make(*options):
+        announce, lease = Relay(0), Relay(0)
+        relays.extend((announce, lease))
+
+        def learn():
+            path = str(tmp_path / "box" / "master.conf")
+            until(lambda: os.path.exists(path), 60)
+            time.sleep(0.1)
+            text = open(path).read()
+            for relay, key in ((announce, "announce"), (lease, "lease")):
+                relay.port = int(text.partition(
+                    '%s = "tcp://127.0.0.1:' % key)[2].partition('"')[0])
+
+        t = threading.Thread(target=learn)
+        t.start()
+        box = sandbox("--edges", "1",
+                      "--edge-option", "master.announce=tcp://127.0.0.1:%d" %
+                      announce.listen_port,
+                      "--edge-option", "master.lease=tcp://127.0.0.1:%d" %
+                      lease.listen_port, *options)
+        t.join()
+        return box, announce, lease
+
+    yield make
+    for r in relays:
+        r.close()
+
+
+def test_lost_announcements_are_repaired_by_the_lease(links, tmp_path):
+    box, announce, _ = links()
+    tree = make_tree(tmp_path / "t", {"a": b"1"})
+    box.publish("demo", tree)
+    announce.swallow = True
+    make_tree(tree, {"a": b"2"})
+    start = time.monotonic()
+    box.publish("demo", tree, "--prepare-wait", "0")
+    assert announce.swallowed > 0
+    assert time.monotonic() - start < 9 * SLOW     # a renewal, not a lease
+    assert get(box.edges[0], "/demo/a").body == b"2"
+
+
+def test_a_lease_that_runs_out_shows_and_polling_goes_on(links, tmp_path):
+    box, announce, lease = links("--edge-option", "poll=2")
+    tree = make_tree(tmp_path / "t", {"a": b"1"})
+    box.publish("demo", tree)
+    assert "stale" not in get(box.edges[0], "/demo/a").cache_status
+    announce.swallow = lease.swallow = True
+    cut = time.monotonic()
+    until(lambda: "detail=stale" in get(box.edges[0], "/demo/a").cache_status,
+          12)
+    assert time.monotonic() - cut < 10 * SLOW
+    status = box.status(box.edges[0])
+    assert not status["lease"]["held"] and status["sets"][0]["stale"]
+    # Cut off from announcements and leases, the edge still learns by polling.
+    make_tree(tree, {"a": b"2"})
+    p = box.publish("demo", tree, "--prepare-wait", "0", check=False)
+    assert p.returncode in (0, 3)
+    until(lambda: get(box.edges[0], "/demo/a").body == b"2", 15)
+    announce.swallow = lease.swallow = False
+    announce.cut()
+    lease.cut()
+    until(lambda: "stale" not in get(box.edges[0], "/demo/a").cache_status,
+          30)
+
+
+def test_publish_names_the_edge_that_was_cut_off(links, tmp_path):
+    box, announce, lease = links()
+    tree = make_tree(tmp_path / "t", {"a": b"1"})
+    box.publish("demo", tree)
+    announce.swallow = lease.swallow = True
+    make_tree(tree, {"a": b"2"})
+    p = box.publish("demo", tree, "--prepare-wait", "0", check=False)
+    assert p.returncode == 3, p.stdout + p.stderr
+    assert "edge1" in p.stdout + p.stderr
+    # publish has returned: the edge must not claim to be up to date (G2).
+    a = get(box.edges[0], "/demo/a")
+    assert a.body == b"2" or "detail=stale" in a.cache_status
+
+
+def test_stale_refuse_refuses(links, tmp_path):
+    box, announce, lease = links("--edge-option", "stale=refuse")
+    tree = make_tree(tmp_path / "t", {"a": b"1"})
+    box.publish("demo", tree)
+    assert get(box.edges[0], "/demo/a").status == 200
+    announce.swallow = lease.swallow = True
+    a = until(lambda: (lambda x: x if x.status == 503 else None)(
+        get(box.edges[0], "/demo/a")), 12, 0.2)
+    assert a["Retry-After"] and a.body == b"" and a["Content-Length"] == "0"
+
+
+def test_a_suspended_edge_wakes_up_stale(sandbox, tmp_path):
+    box = sandbox("--edges", "1", "--edge-option", "stale=refuse")
+    tree = make_tree(tmp_path / "t", {"a": b"1"})
+    box.publish("demo", tree)
+    pid = box.pid("edge1")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        make_tree(tree, {"a": b"2"})
+        p = box.publish("demo", tree, "--prepare-wait", "0", check=False)
+        assert p.returncode == 3 and "edge1" in p.stdout + p.stderr
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    # From the first request on: the new generation, or an honest refusal.
+    a = get(box.edges[0], "/demo/a")
+    assert a.status == 503 or a.body == b"2"
+    until(lambda: get(box.edges[0], "/demo/a").body == b"2", 30)
+
+
+def test_without_curve_an_edge_lives_by_polling(sandbox, tmp_path):
+    box = sandbox("--edges", "1", "--edge-option", "poll=1")
+    tree = make_tree(tmp_path / "t", {"a": b"1"})
+    box.publish("demo", tree)
+    box.kill("edge1", signal.SIGTERM)
+    path = box.path("edge1.conf")
+    text = open(path).read()
+    kept, skip = [], False
+    for line in text.splitlines():
+        if not line.startswith(" "):
+            skip = line in ("curve", "master")
+        if not skip:
+            kept.append(line)
+    with open(path, "w") as f:
+        f.write("\n".join(kept) + "\n")
+    box.spawn("edge1")
+    until(lambda: answers(box.edges[0], "/demo/a") == b"1", 20)
+    make_tree(tree, {"a": b"2"})
+    box.publish("demo", tree, check=False)
+    until(lambda: answers(box.edges[0], "/demo/a") == b"2", 10)
+    assert "stale" not in get(box.edges[0], "/demo/a").cache_status
+    box.kill("master")
+    until(lambda: "stale" in get(box.edges[0], "/demo/a").cache_status, 15)
+
+
+def answers(base, path):
+    try:
+        a = get(base, path)
+    except OSError:
+        return None
+    return a.body if a.status == 200 else None
+
+
+@pytest.mark.quick
+def test_the_first_publish_of_a_set_waits_like_any_other(shared, tmp_path):
+    tree = make_tree(tmp_path / "t", {"a": b"1"})
+    shared.publish("brandnew", tree)
+    for base in shared.edges:
+        assert get(base, "/brandnew/a").status == 200

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A lease message: what is read is written, and read again as the same.
+ */
+
+#include "tests/fuzz.h"
+
+#include "proto/check.h"
+#include "proto/message.h"
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct parse_error err = { .line = 0, .reason = "" };
+	struct lease *a, *b;
+	size_t len, again;
+	char *text, *second;
+
+	if ((a = lease_parse((const char *)data, size, &err)) == NULL) {
+		CHECK(err.reason[0] != '\0');
+		return (0);
+	}
+	CHECK((text = lease_write(a, &len)) != NULL);
+	CHECK((b = lease_parse(text, len, NULL)) != NULL);
+	CHECK((second = lease_write(b, &again)) != NULL);
+	CHECK(len == again && memcmp(text, second, len) == 0);
+	free(text);
+	free(second);
+	lease_destroy(&a);
+	lease_destroy(&b);
+	return (0);
+}
