@@ -22,7 +22,7 @@ PROTO =		proto/accesslog.c proto/answer.c proto/buf.c proto/check.c \
 		proto/chunk.c proto/clock.c proto/config.c proto/conn.c \
 		proto/daemon.c \
 		proto/date.c proto/digest.c proto/fd.c proto/framing.c \
-		proto/head.c proto/httpd.c proto/log.c proto/manifest.c proto/message.c \
+		proto/head.c proto/httpd.c proto/httpd_request.c proto/log.c proto/manifest.c proto/message.c \
 		proto/name.c proto/route.c proto/serve.c proto/site.c \
 		proto/snapshot.c proto/tcp.c proto/value.c proto/zpl.c
 KEYS =		keys/armor.c keys/cert.c keys/cmd_keys.c keys/cmd_trust.c \
@@ -38,15 +38,19 @@ MASTER =	master/announce.c master/generation.c master/origin.c \
 		master/roster_wait.c master/scrub.c master/status.c \
 		master/store.c master/tree.c master/watch.c master/www.c
 COMMAND =	master/client.c master/cmd_edge.c master/cmd_publish.c \
-		master/cmd_status.c master/cmd_verify.c master/record.c \
-		master/scan.c
-EDGE =		edge/blob.c edge/table.c edge/health.c edge/fill.c edge/pull.c edge/follow.c edge/held.c edge/lease.c \
+		master/cmd_rollback.c master/cmd_status.c master/cmd_verify.c \
+		master/command.c master/compose.c master/fetch.c \
+		master/leases.c master/progress.c master/record.c \
+		master/release.c master/scan.c master/scan_cache.c \
+		master/scan_read.c \
+		master/send.c
+EDGE =		edge/blob.c edge/table.c edge/health.c edge/fill.c edge/pull.c edge/follow.c edge/held.c edge/lease.c edge/sync.c edge/sync_fetch.c edge/sync_table.c edge/walk.c \
 		edge/link.c edge/serve.c edge/status.c edge/upstream.c
-TESTS =		tests/test_answer.c tests/test_blob.c tests/test_config.c tests/test_daemon.c \
-		tests/test_fill.c tests/test_head.c tests/test_httpd.c \
-		tests/test_keys.c tests/test_lease.c tests/test_manifest.c tests/test_message.c \
-		tests/test_proto.c tests/test_publish.c tests/test_roster.c \
-		tests/test_route.c tests/test_site.c tests/test_trust.c
+TESTS =		tests/test_announce.c tests/test_answer.c tests/test_blob.c tests/test_config.c tests/test_daemon.c \
+		tests/test_fill.c tests/test_framing.c tests/test_head.c tests/test_httpd.c \
+		tests/test_keycmd.c tests/test_keys.c tests/test_lease.c tests/test_manifest.c tests/test_message.c \
+		tests/test_proto.c tests/test_publish.c tests/test_recover.c tests/test_roster.c \
+		tests/test_route.c tests/test_serve.c tests/test_site.c tests/test_trust.c tests/test_zap.c
 FUZZ =		tests/fuzz_answer.c tests/fuzz_cert.c tests/fuzz_config.c \
 		tests/fuzz_head.c tests/fuzz_lease.c tests/fuzz_manifest.c \
 		tests/fuzz_minisign.c tests/fuzz_renew.c tests/fuzz_route.c \
@@ -82,12 +86,14 @@ master/libmaster.a: $(MASTER:.c=.o) $(COMMAND:.c=.o)
 edge/libedge.a: $(EDGE:.c=.o)
 	rm -f $@ && ar rcs $@ $(EDGE:.c=.o)
 
-master/pkgcast: master/pkgcast.o $(ARCHIVES)
-	$(CC) $(LINK) $(CFLAGS) $(LDFLAGS) -o $@ master/pkgcast.o $(ARCHIVES) $(LIBS)
-master/pkgcast-master: master/main.o $(ARCHIVES)
-	$(CC) $(LINK) $(CFLAGS) $(LDFLAGS) -o $@ master/main.o $(ARCHIVES) $(LIBS)
-edge/pkgcast-edge: edge/main.o $(ARCHIVES)
-	$(CC) $(LINK) $(CFLAGS) $(LDFLAGS) -o $@ edge/main.o $(ARCHIVES) $(LIBS)
+BOTH =		keys/libkeys.a proto/libproto.a
+LD =		$(CC) $(LINK) $(CFLAGS) $(LDFLAGS)
+master/pkgcast: master/pkgcast.o master/libmaster.a $(BOTH)
+	$(LD) -o $@ master/pkgcast.o master/libmaster.a $(BOTH) $(LIBS)
+master/pkgcast-master: master/main.o master/libmaster.a $(BOTH)
+	$(LD) -o $@ master/main.o master/libmaster.a $(BOTH) $(LIBS)
+edge/pkgcast-edge: edge/main.o edge/libedge.a $(BOTH)
+	$(LD) -o $@ edge/main.o edge/libedge.a $(BOTH) $(LIBS)
 $(TESTS:.c=) $(FUZZ:.c=): $(ARCHIVES)
 
 # The whole test suite; `checks` is what is run once all is installed, and by

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "proto/buf.h"
 
@@ -12,15 +13,21 @@
 
 struct cert {
 	char	public_key[CURVE_TEXT];
-	char	secret_key[CURVE_TEXT];	/* "" when only the public half is known */
+	char	secret_key[CURVE_TEXT];	/* "": only the public half is known */
 	char	name[65];		/* metadata; "" when absent */
 	char	url[512];
 };
 bool	curve_key_ok(const char *z85);	/* 40 digits that decode */
 int	cert_new(struct cert *c);
-/* NAME (public) or NAME_secret (both keys).  -1 and err. */
+#define	CERT_FILE_MAX	8192		/* bytes */
+/* NAME (public) or NAME_secret (both keys), which others must not be able to
+ * read.  -1 and err, whose reason names the file. */
 int	cert_read(struct cert *c, const char *path, struct parse_error *err);
-/* Writes path (public half, mode) and, if it has a secret, path_secret 0600. */
+/* The same from a file's text. */
+int	cert_parse(struct cert *c, const char *text, size_t len,
+	    struct parse_error *err);
+/* Writes path (public half, mode) and, if it has a secret, path_secret 0600.
+ * -1: errno; EINVAL: c does not hold what a certificate may. */
 int	cert_write(const struct cert *c, const char *path, unsigned mode);
 /* Public key that belongs to a secret one. */
 int	curve_public(const char *secret_z85, char out[CURVE_TEXT]);
@@ -33,7 +40,8 @@ struct edge_entry {
 	char	key[CURVE_TEXT];
 	char	url[512];
 };
-struct edges;				/* immutable list */
+#define	EDGES_MAX	10000
+struct edges;				/* immutable list, by name */
 /* Reads the folder.  Files that are not good, and second files for one key,
  * are left out and reported through `bad` (may be NULL).  NULL: errno. */
 struct edges	*edges_read(const char *dir,
@@ -43,8 +51,9 @@ void		 edges_destroy(struct edges **e);
 size_t		 edges_n(const struct edges *e);
 const struct edge_entry *edges_nth(const struct edges *e, size_t i);
 const struct edge_entry *edges_by_key(const struct edges *e, const char *key);
-/* Changes when any file's name or content does. */
+/* Changes when any file's name or content does.  0: cannot be read. */
 uint64_t	 edges_stamp(const char *dir);
-bool		 edge_name_ok(const char *name);	/* A-Za-z0-9._- , 1 to 64 */
+/* A-Za-z0-9._- , 1 to 64, not beginning with a dot. */
+bool		 edge_name_ok(const char *name);
 
 #endif

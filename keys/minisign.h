@@ -21,7 +21,7 @@ struct pubkey {
 };
 struct signature {
 	uint8_t		id[8], sig[64], global[64];
-	const char	*comment;	/* trusted comment's text, in the input */
+	const char	*comment;	/* the trusted one's, in the input */
 	size_t		 comment_len;
 };
 struct seckey;				/* in guarded memory */
@@ -31,11 +31,14 @@ int	keys_init(void);		/* sodium_init(); -1 on failure */
 /* Base64 of a public key, exactly 56 digits. */
 int	pubkey_parse(struct pubkey *k, const char *b64, size_t len);
 char	*pubkey_text(const struct pubkey *k, char out[PUBKEY_TEXT]);
-/* A minisign .pub file (comment line, key line). -1: errno, EINVAL: syntax. */
+/* The text of a minisign .pub file: comment line, key line. */
+int	pubkey_file_parse(struct pubkey *k, const char *text, size_t len);
+/* Such a file.  -1: errno, EINVAL: syntax. */
 int	pubkey_read(struct pubkey *k, const char *path);
 /* Key id as minisign prints it, 16 upper-case hex digits. */
 char	*pubkey_id(const struct pubkey *k, char out[17]);
-bool	pubkey_same(const struct pubkey *a, const struct pubkey *b);	/* by pk */
+/* By pk alone. */
+bool	pubkey_same(const struct pubkey *a, const struct pubkey *b);
 
 /*
  * Exactly the four lines of a signature.  Comments: printable ASCII and TAB,
@@ -43,25 +46,36 @@ bool	pubkey_same(const struct pubkey *a, const struct pubkey *b);	/* by pk */
  */
 int	signature_parse(struct signature *s, const char *text, size_t len,
 	    struct parse_error *err);
+/* Key id of the signer that it names, as pubkey_id() prints it. */
+char	*signature_id(const struct signature *s, char out[17]);
 /* Both signatures, and the key id.  0 good, -1 not. */
 int	signature_verify(const struct signature *s, const struct pubkey *k,
 	    const void *data, size_t len);
 
 /*
- * Secret keys.  seckey_read() asks `password` only when the file is encrypted;
- * it writes at most size bytes with NUL and returns -1 to give up.  NULL: err.
+ * Secret keys.  seckey_read() asks `password` (NULL: give up) only when the
+ * file is encrypted; it writes at most size bytes with NUL and returns -1 to
+ * give up.  Files that others can read are refused.  NULL: err, whose reason
+ * names the file.  Decryption takes seconds and up to 1 GiB, as scrypt should.
  */
+#define	SECKEY_FILE_MAX	2048		/* bytes */
+#define	SECKEY_PASSWORD	1024		/* bytes, NUL included */
 struct seckey	*seckey_new(void);			/* a fresh key pair */
 struct seckey	*seckey_read(const char *path,
 		    int (*password)(void *arg, char *out, size_t size),
 		    void *arg, struct parse_error *err);
-/* Writes path (0600, O_EXCL) and its public key to pub_path; password NULL:
- * not encrypted.  -1: errno. */
+/* The same from a file's text, already in memory. */
+struct seckey	*seckey_parse(const char *text, size_t len,
+		    int (*password)(void *arg, char *out, size_t size),
+		    void *arg, struct parse_error *err);
+/* Writes path (0600, O_EXCL) and its public key to pub_path (0644, O_EXCL);
+ * password NULL: not encrypted.  -1: errno, and neither file was made. */
 int		 seckey_write(const struct seckey *k, const char *path,
 		    const char *pub_path, const char *password);
 void		 seckey_destroy(struct seckey **k);
 const struct pubkey *seckey_pubkey(const struct seckey *k);
-/* Adds the four lines of a signature over data to b. */
+/* Adds the four lines of a signature over data to b.  -1: EINVAL, a comment
+ * that no signature may have; else b->failed. */
 int		 seckey_sign(const struct seckey *k, const void *data,
 		    size_t len, const char *trusted_comment, struct buf *b);
 

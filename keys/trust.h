@@ -11,6 +11,7 @@
 
 #define	TRUST_MAX	65536		/* bytes of one version */
 #define	TRUST_ROOTS	16
+#define	TRUST_SIGNATURES	(2 * TRUST_ROOTS)	/* old and new roots */
 #define	TRUST_PUBLISHERS	256
 #define	TRUST_VERSIONS	1024
 #define	TRUST_ALL_MAX	(4u << 20)	/* bytes of all versions */
@@ -22,13 +23,21 @@ struct trust_doc {
 	unsigned	 threshold;
 	size_t		 nroot, npublisher, nsignature;
 	struct pubkey	 root[TRUST_ROOTS];
-	struct { struct pubkey key; char glob[SET_NAME_MAX + 1]; } *publisher;
-	struct signature signature[TRUST_ROOTS];	/* comments point into the text */
+	struct trust_publisher {
+		struct pubkey	key;
+		char		glob[SET_NAME_MAX + 1];
+	}		*publisher;		/* malloc'd, npublisher */
+	/* Their comments point into the text. */
+	struct signature signature[TRUST_SIGNATURES];
 	size_t		 signed_len;
 };
 int	trust_doc_parse(struct trust_doc *d, const char *text, size_t len,
 	    struct parse_error *err);
 void	trust_doc_free(struct trust_doc *d);
+/* How many of the n keys, counted by their 32 bytes, signed d, whose text this
+ * is; signer[i], unless NULL, tells of each key. */
+unsigned trust_doc_signers(const struct trust_doc *d, const char *text,
+	    const struct pubkey *key, size_t n, bool *signer);
 /* Writes the signed lines of d from its fields. */
 int	trust_doc_write(struct buf *b, const struct trust_doc *d);
 /* Length of the first document in several, or 0. */
@@ -50,7 +59,7 @@ void		 trust_destroy(struct trust **t);
 int		 trust_update(struct trust *t, const char *text, size_t len,
 		    struct parse_error *err);
 uint64_t	 trust_version(struct trust *t);	/* 0: none yet */
-bool		 trust_expired(struct trust *t, int64_t now);	/* none yet: true */
+bool		 trust_expired(struct trust *t, int64_t now); /* none: true */
 int64_t		 trust_expires(struct trust *t);
 /* All versions, in order; malloc'd. */
 char		*trust_text(struct trust *t, size_t *len);

@@ -13,9 +13,10 @@
  * their Z85 key.
  */
 struct zap;
-struct zap	*zap_start(void);		/* NULL: errno; allows nobody yet */
-/* Replaces the list by a copy of e's keys.  Any thread. */
-void		 zap_allow(struct zap *z, const struct edges *e);
+struct zap	*zap_start(void);	/* NULL: errno; allows nobody yet */
+/* Replaces the list by a copy of e's keys.  Any thread.  -1: out of memory,
+ * the old list stays. */
+int		 zap_allow(struct zap *z, const struct edges *e);
 void		 zap_stop(struct zap **z);
 #define	ZAP_DOMAIN	"pkgcast"
 /*

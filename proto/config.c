@@ -125,6 +125,10 @@ take(const struct load *l, void *conf, const struct zpl_item *it)
 		*text_field(conf, it->key) = s;
 		return (0);
 	case ZPL_L:
+		if (list_field(conf, it->key)->n == CONFIG_LIST)
+			return (zpl_fail(l->err, l->file, it->line,
+			    "\"%s\" is given more than %d times",
+			    it->key->key, CONFIG_LIST));
 		s = value_text(it, l->file, l->err);
 		return (list_add(list_field(conf, it->key), &s));
 	case ZPL_N:
@@ -158,7 +162,8 @@ take_all(const struct load *l, void *conf, const struct zpl_key *keys,
 	struct zpl_item it;
 	size_t i;
 
-	parse_fail(l->err, 0, "out of memory");
+	/* What else a list can fail of; every other fault says its own. */
+	(void)zpl_fail(l->err, l->file, 0, "out of memory");
 	for (i = 0; i < l->zpl->n; i++)
 		if (l->zpl->item[i].key != NULL &&
 		    take(l, conf, &l->zpl->item[i]) == -1)
@@ -196,10 +201,6 @@ check_roots(const struct load *l, const struct config_list *keys,
 	if (keys->n == 0)
 		return (zpl_fail(l->err, l->file, 0,
 		    "\"root-key\" is missing (a public key that \"pkgcast trust show\" prints)"));
-	if (keys->n > CONFIG_ROOT_KEYS)
-		return (zpl_fail(l->err, l->file, 0,
-		    "%zu of \"root-key\", at most %d are possible", keys->n,
-		    CONFIG_ROOT_KEYS));
 	if (threshold > keys->n)
 		return (zpl_fail(l->err, l->file, 0,
 		    "\"root-threshold\" is %ju, but there are only %zu of \"root-key\"",
@@ -219,6 +220,9 @@ take_upstream(const struct load *l, struct edge_conf *c,
 	size_t i;
 
 	if (it->key == NULL) {
+		if (c->nupstream == CONFIG_UPSTREAMS)
+			return (zpl_fail(l->err, l->file, it->line,
+			    "more than %d upstreams", CONFIG_UPSTREAMS));
 		if ((u = realloc(c->upstream,
 		    (c->nupstream + 1) * sizeof(*u))) == NULL)
 			return (zpl_fail(l->err, l->file, it->line,
@@ -505,37 +509,52 @@ same_field(const void *a, const void *b, const struct zpl_key *k)
 	return (true);
 }
 
-static char *
-restart_names(const void *a, const void *b, const struct zpl_key *keys,
-    size_t n)
+static void
+add_name(struct buf *b, const char *section, const char *key)
 {
-	struct buf out = BUF_INIT(RESTART_MAX);
+
+	(void)buf_addf(b, "%s%s%s%s", b->len > 0 ? ", " : "", section,
+	    section[0] != '\0' ? "." : "", key);
+}
+
+static void
+restart_names(struct buf *b, const void *old, const void *new,
+    const struct zpl_key *keys, size_t n)
+{
 	size_t i;
 
-	(void)buf_adds(&out, "");
+	(void)buf_adds(b, "");
 	for (i = 0; i < n; i++)
-		if (keys[i].restart && !same_field(a, b, &keys[i]))
-			(void)buf_addf(&out, "%s%s%s%s",
-			    out.len > 0 ? ", " : "", keys[i].section,
-			    keys[i].section[0] != '\0' ? "." : "",
-			    keys[i].key);
-	if (out.failed) {
-		buf_free(&out);
-		return (NULL);
-	}
-	return (buf_take(&out, NULL));
+		if (keys[i].restart && !same_field(old, new, &keys[i]))
+			add_name(b, keys[i].section, keys[i].key);
+}
+
+/* The text, or NULL. */
+static char *
+names_end(struct buf *b)
+{
+
+	if (b->failed)
+		buf_free(b);
+	return (buf_take(b, NULL));
 }
 
 char *
 config_master_restart(const struct master_conf *a, const struct master_conf *b)
 {
+	struct buf out = BUF_INIT(RESTART_MAX);
 
-	return (restart_names(a, b, master_keys, NKEYS(master_keys)));
+	restart_names(&out, a, b, master_keys, NKEYS(master_keys));
+	return (names_end(&out));
 }
 
 char *
 config_edge_restart(const struct edge_conf *a, const struct edge_conf *b)
 {
+	struct buf out = BUF_INIT(RESTART_MAX);
 
-	return (restart_names(a, b, edge_keys, NKEYS(edge_keys)));
+	restart_names(&out, a, b, edge_keys, NKEYS(edge_keys));
+	if (!list_same(&a->sets, &b->sets))
+		add_name(&out, "set", "name");
+	return (names_end(&out));
 }

@@ -32,7 +32,7 @@
 	X(S, "link",	"announce",	announce,	"tcp://*:7302",	1) \
 	X(S, "link",	"lease",	lease,		"tcp://*:7303",	1) \
 	X(T, "link",	"ttl",		ttl,		"10",		1) \
-	X(T, "",	"grace",	grace,		"24h",		0) \
+	X(T, "",	"grace",	grace,		"24h",		1) \
 	X(B, "scrub",	"rate",		scrub_rate,	"4M",		0) \
 	X(L, "status",	"listen",	status_listen,	"127.0.0.1:7304", 1)
 
@@ -78,7 +78,8 @@
 	/* key: ~/.pkgcast/publisher.key; home: ~/.pkgcast when NULL;
 	 * master: master.conf, for edge, trust and keys commands on its host */
 
-#define	CONFIG_ROOT_KEYS	16
+#define	CONFIG_LIST		16	/* values of one key */
+#define	CONFIG_UPSTREAMS	64
 
 struct config_list { size_t n; char **v; };
 
@@ -120,7 +121,8 @@ struct edge_conf	*config_edge_text(const char *file, const char *text,
 void			 config_master_destroy(struct master_conf **c);
 void			 config_edge_destroy(struct edge_conf **c);
 void			 config_pkgcast_destroy(struct pkgcast_conf **c);
-/* Names of changed settings that need a restart, ", "-joined, malloc'd;
+/* Names of changed settings that need a restart, ", "-joined, malloc'd
+ * ("set.name": the list of sets);
  * "" when there is none.  NULL: out of memory. */
 char			*config_master_restart(const struct master_conf *a,
 			    const struct master_conf *b);

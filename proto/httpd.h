@@ -55,6 +55,9 @@ const char		*httpd_peer(const struct httpd_request *r);
 void	 httpd_set_state(struct httpd_request *r, void *state,
 	    void (*release)(void *state));
 void	*httpd_state(const struct httpd_request *r);
+/* A word for the shared handler (serve.c), beside the daemon's state; 0 in a
+ * request's first call. */
+unsigned *httpd_note(struct httpd_request *r);
 
 /*
  * Each call of the handler does exactly one of these:

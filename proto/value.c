@@ -185,7 +185,7 @@ static const struct rule {
 	{ "", "state", path_absolute, PATH_TEXT, 0, 0 },
 	{ "", "edges", path_absolute, PATH_TEXT, 0, 0 },
 	{ "", "root-key", root_key_ok, "a minisign public key: 56 digits of base64", 0, 0 },
-	{ "", "root-threshold", NULL, NULL, 0, CONFIG_ROOT_KEYS },
+	{ "", "root-threshold", NULL, NULL, 0, CONFIG_LIST },
 	{ "", "log", log_ok, "\"stderr\" or \"syslog\"", 0, 0 },
 	{ "", "stale", stale_ok, "\"serve\" or \"refuse\"", 0, 0 },
 	{ "", "poll", NULL, NULL, 1, DAY },
@@ -231,7 +231,7 @@ rule_of(const struct zpl_key *k)
 {
 	size_t i;
 
-	for (i = 0; i < NKEYS(rules); i++)
+	for (i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
 		if (strcmp(rules[i].section, k->section) == 0 &&
 		    strcmp(rules[i].key, k->key) == 0)
 			return (&rules[i]);

@@ -17,15 +17,15 @@
 
 #include "proto/zpl.h"
 
-#define	NAME_SHOWN	40		/* bytes of a file's text in a message */
-#define	GUESS_MAX	24		/* longest name that a guess is made for */
+#define	NAME_SHOWN	40		/* bytes of a name in a message */
+#define	GUESS_MAX	24		/* longest name that is guessed */
 
 struct pass {
 	const char		*file;
 	const struct zpl_key	*keys;
 	size_t			 nkey;
 	unsigned long		 line;
-	const char		*section;	/* NULL: below a top-level key */
+	const char		*section;	/* NULL at first, "": top */
 	struct zpl		*zpl;
 	struct parse_error	*err;
 };
@@ -83,30 +83,33 @@ zpl_destroy(struct zpl **z)
 	*z = NULL;
 }
 
-/* Levenshtein's distance; both at most GUESS_MAX bytes. */
+/*
+ * Edits from a to b, two letters exchanged being one; both at most GUESS_MAX
+ * bytes.
+ */
 static unsigned
 distance(const char *a, size_t na, const char *b, size_t nb)
 {
-	unsigned row[GUESS_MAX + 1], diagonal, up, best;
+	unsigned d[GUESS_MAX + 1][GUESS_MAX + 1], best;
 	size_t i, j;
 
+	for (i = 0; i <= na; i++)
+		d[i][0] = (unsigned)i;
 	for (j = 0; j <= nb; j++)
-		row[j] = (unsigned)j;
-	for (i = 1; i <= na; i++) {
-		diagonal = row[0];
-		row[0] = (unsigned)i;
+		d[0][j] = (unsigned)j;
+	for (i = 1; i <= na; i++)
 		for (j = 1; j <= nb; j++) {
-			up = row[j];
-			best = diagonal + (a[i - 1] != b[j - 1]);
-			if (up + 1 < best)
-				best = up + 1;
-			if (row[j - 1] + 1 < best)
-				best = row[j - 1] + 1;
-			diagonal = up;
-			row[j] = best;
+			best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+			if (d[i - 1][j] + 1 < best)
+				best = d[i - 1][j] + 1;
+			if (d[i][j - 1] + 1 < best)
+				best = d[i][j - 1] + 1;
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] &&
+			    a[i - 2] == b[j - 1] && d[i - 2][j - 2] + 1 < best)
+				best = d[i - 2][j - 2] + 1;
+			d[i][j] = best;
 		}
-	}
-	return (row[nb]);
+	return (d[na][nb]);
 }
 
 /* How far b is from what was written, or UINT_MAX when it is no guess. */

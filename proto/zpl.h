@@ -45,7 +45,7 @@ struct zpl	*zpl_parse(const char *file, const char *text, size_t len,
 		    struct parse_error *err);
 /* Values are wiped: some are secret. */
 void		 zpl_destroy(struct zpl **z);
-void		 zpl_wipe(char *s);		/* wipes and frees; NULL is fine */
+void		 zpl_wipe(char *s);	/* wipes and frees; NULL is fine */
 /* Fills err with FILE:LINE: (line 0: FILE:) and the message; returns -1. */
 int		 zpl_fail(struct parse_error *err, const char *file,
 		    unsigned long line, const char *fmt, ...)

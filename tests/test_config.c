@@ -24,6 +24,9 @@
 #define	CURVE	"JTKVSB%%)wK0E.X)V>+}o?pNmC{O&4W4b!Ni{Lh6"
 #define	CURVE2	"rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 
+#define	FOUR \
+	"    listen = \"a:1\"\n    listen = \"a:1\"\n" \
+	"    listen = \"a:1\"\n    listen = \"a:1\"\n"
 #define	LEAST \
 	"name = \"brno1\"\n" \
 	"root-key = \"" ROOT "\"\n" \
@@ -137,6 +140,8 @@ static const struct {
 	    "e.conf:7: section \"http\" is given twice (first in line 5)" },
 	{ LEAST "    url = \"http://a\"\n",
 	    "e.conf:5: key \"url\" is given twice (first in line 4)" },
+	{ LEAST "http\n" FOUR FOUR FOUR FOUR "    listen = \"a:1\"\n",
+	    "e.conf:22: \"listen\" is given more than 16 times" },
 	/* Values. */
 	{ LEAST "poll = \"soon\"\n",
 	    "e.conf:5: \"poll\" must be a time (s, m, h or d may follow) from 1s to 1d, not \"soon\"" },
@@ -436,6 +441,13 @@ reads_the_command_sample(void **state)
 	/* Nothing is needed. */
 	file = make_file("");
 	assert_non_null(c = config_pkgcast(file, &err));
+	config_pkgcast_destroy(&c);
+	remove_file(file);
+
+	file = make_file("home = \"/srv/publisher\"\nmaster = \"/m.conf\"\n");
+	assert_non_null(c = config_pkgcast(file, &err));
+	assert_string_equal(c->home, "/srv/publisher");
+	assert_string_equal(c->master, "/m.conf");
 	config_pkgcast_destroy(&c);
 	remove_file(file);
 

@@ -90,7 +90,7 @@ stream_release(void *arg)
 	atomic_fetch_add(&released, 1);
 }
 
-/* Brings bytes to the streams that wait and wakes them; and, unasked, others. */
+/* Brings bytes to streams that wait and wakes them; and, unasked, others. */
 static void *
 fill(void *arg)
 {

@@ -191,6 +191,9 @@ public_keys(void **state)
 	    { "RWQs_8/5AESMa7AkC4o6Xk/LR2mAqDdoBv9io7aAv2u3oGs1dc9XiFyz", false },
 	    { "RUQs/8/5AESMa7AkC4o6Xk/LR2mAqDdoBv9io7aAv2u3oGs1dc9XiFyz", false },
 	    { " WQs/8/5AESMa7AkC4o6Xk/LR2mAqDdoBv9io7aAv2u3oGs1dc9XiFyz", false },
+	    /* Bytes that libsodium's decoder takes for digits. */
+	    { "RWTy7TJKEF6keBQMY0IJQNCSn\204\305\263\27406F5vLsh3fOUmaIAsrGoW1NzRXH",
+	      false },
 	    { "", false },
 	};
 	char text[PUBKEY_TEXT], id[17];

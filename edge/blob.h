@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef EDGE_BLOB_H
+#define	EDGE_BLOB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/digest.h"
+#include "proto/httpd.h"
+
+/*
+ * The blobs on an edge's disk: dir/blob/ab/<sha256> complete and verified,
+ * dir/partial/<sha256> being filled.  Kept within a number of bytes, and above
+ * a number of free bytes on the file system, by SIEVE.  Any thread; the hit
+ * path (blob_get, blob_body, blob_put) takes one of many short locks.
+ */
+struct blob_store;
+struct blob;				/* a reference to a complete blob */
+
+/*
+ * Creates the folders that are missing and scans them.  Names that are not
+ * digests (leftovers) are removed; partial files are kept and checked when
+ * they are next filled.  NULL: errno.  One store a folder: the caller locks.
+ */
+struct blob_store *blob_store_new(const char *dir, uint64_t max_bytes,
+		    uint64_t min_free);
+void		 blob_store_destroy(struct blob_store **s);
+/* New limits (HUP).  Evicts at once what is too much: may take a while. */
+void		 blob_store_limits(struct blob_store *s, uint64_t max_bytes,
+		    uint64_t min_free);
+
+/* What a digest is worth to the sets that the edge carries. */
+enum blob_named {
+	BLOB_UNNAMED,			/* no kept generation: evicted first */
+	BLOB_NAMED,			/* by SIEVE */
+	BLOB_NEEDED			/* manifests, chunk tables: never */
+};
+/*
+ * How to tell; set before the first fill.  Called from threads of fill and from
+ * callers of blob_store_limits() and blob_store_sweep(), with no lock of ours
+ * held.
+ */
+void		 blob_store_named(struct blob_store *s,
+		    enum blob_named (*named)(void *arg,
+			const struct digest *d), void *arg);
+/*
+ * Asks `named` for every blob; removes partial files that nobody names.  For
+ * the follow thread after a switch, and when generations expire.
+ */
+void		 blob_store_sweep(struct blob_store *s);
+
+/*
+ * A complete blob of exactly that size, or NULL.  One of another size is
+ * dropped (it is not what its name says).  Counts as a hit.
+ */
+struct blob	*blob_get(struct blob_store *s, const struct digest *d,
+		    uint64_t size);
+/* Whether it is there; no hit, no reference. */
+bool		 blob_have(struct blob_store *s, const struct digest *d);
+void		 blob_put(struct blob **b);
+uint64_t	 blob_size(const struct blob *b);
+/*
+ * A body with the whole blob (httpd_reply() selects the slice): up to
+ * BLOB_SMALL bytes from memory, larger ones by a descriptor of their own, which
+ * stays good when the blob is evicted.  Takes the reference.  NULL (errno):
+ * the file could not be opened or has other bytes; then the blob was dropped
+ * and is to be filled again (or: out of descriptors or memory, not dropped).
+ */
+#define	BLOB_SMALL	65536u
+struct httpd_body *blob_body(struct blob **b);
+/*
+ * All its bytes, verified against the digest; malloc'd, NUL behind them.  NULL:
+ * errno (ENOMEM, or the blob was bad and has been dropped).  Keeps the
+ * reference.
+ */
+char		*blob_slurp(struct blob *b, size_t *len);
+/* Found bad: removed, so that it is filled again.  Takes the reference. */
+void		 blob_drop(struct blob **b);
+
+struct blob_stats {
+	uint64_t	max_bytes, min_free;
+	uint64_t	bytes;		/* complete, and reserved for partial */
+	uint64_t	count;		/* complete */
+	uint64_t	partial;	/* files, also idle ones */
+	uint64_t	memory;		/* bytes of small blobs in memory */
+	uint64_t	evicted;	/* blobs, since the start */
+	uint64_t	dropped;	/* found bad, since the start */
+};
+void		 blob_store_stats(struct blob_store *s, struct blob_stats *st);
+
+/*
+ * For fill.c.  A partial file belongs to one fill from open to commit or
+ * close, and its whole size is reserved for that time.
+ *
+ * open: evicts to make room; *fresh tells that it holds nothing.  Returns the
+ * descriptor or -1: ENOSPC (also: larger than may be had), EEXIST (complete
+ * meanwhile), EBUSY (open).
+ * room: more room after a write that failed with ENOSPC; -1: none to be had.
+ * commit: syncs and renames; the descriptor stays the caller's.
+ * close: not completed; keep it for later, or remove it.
+ */
+int		 blob_partial_open(struct blob_store *s,
+		    const struct digest *d, uint64_t size, bool *fresh);
+int		 blob_partial_room(struct blob_store *s, uint64_t bytes);
+int		 blob_partial_commit(struct blob_store *s,
+		    const struct digest *d, int fd);
+void		 blob_partial_close(struct blob_store *s,
+		    const struct digest *d, bool keep);
+/* A complete blob's file, for reading; the reference stays.  -1: errno. */
+int		 blob_open(struct blob *b);
+
+#endif

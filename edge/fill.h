@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef EDGE_FILL_H
+#define	EDGE_FILL_H
+
+#include <sys/types.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "edge/blob.h"
+#include "edge/upstream.h"
+#include "proto/config.h"
+#include "proto/digest.h"
+
+/*
+ * Fills: each fetches one blob into the store, once, for however many readers.
+ * It belongs to the edge: it goes on when its readers have gone.  Only verified
+ * chunks can be read.
+ *
+ * Locks: fills, then one fill, then the upstreams' or the store's; no callback
+ * (wake, named, data, done) is ever called with one of them held.
+ */
+struct fills;
+
+/* Starts threads.  NULL: errno.  store and upstreams must outlive it. */
+struct fills	*fills_new(struct blob_store *s, struct upstreams *u,
+		    const struct edge_conf *c);
+void		 fills_configure(struct fills *f, const struct edge_conf *c);
+/*
+ * Fails every fill and wakes every reader; later ones fail at once.  Partial
+ * files stay.  At the end: fills_stop(), httpd_stop(), upstreams_stop(),
+ * fills_destroy(), upstreams_destroy(), blob_store_destroy().
+ */
+void		 fills_stop(struct fills *f);
+/* After upstreams_stop(); every reader must be destroyed. */
+void		 fills_destroy(struct fills **f);
+
+struct fill_want {			/* all copied */
+	struct digest	 digest;
+	uint64_t	 size;
+	const uint8_t	*rows;		/* chunk_rows(size); NULL: verify whole */
+	const char	*set, *path;	/* NULL: not known */
+};
+
+/*
+ * A reader of bytes off to off + len (> 0, within the size) of a blob that is
+ * not in the store: starts its fill or joins the one that runs.  wake(arg) is
+ * called from another thread, once each time after FILL_WAIT or HTTPD_WAIT was
+ * returned, when it is worth looking again; never again once
+ * fill_reader_destroy() has returned, which waits for a wake that is running:
+ * call it with no lock that wake needs.  NULL: out of memory or stopped.
+ */
+struct fill_reader;
+struct fill_reader *fill_reader_new(struct fills *f, const struct fill_want *w,
+		    uint64_t off, uint64_t len, void (*wake)(void *arg),
+		    void *arg);
+void		 fill_reader_destroy(struct fill_reader **r);
+/* It joined a fill that another had started. */
+bool		 fill_reader_collapsed(const struct fill_reader *r);
+
+/* Whether the first byte can be read now. */
+enum fill_state { FILL_READY, FILL_WAIT, FILL_FAILED };
+enum fill_state	 fill_reader_state(struct fill_reader *r);
+/*
+ * Bytes at off (of the blob) into p: how many, at most max and not beyond the
+ * reader's range, or HTTPD_WAIT, or HTTPD_FAIL.  One thread at a time.
+ */
+ssize_t		 fill_reader_read(struct fill_reader *r, uint64_t off, void *p,
+		    size_t max);
+
+/*
+ * For the follow thread: fetches a whole blob (manifest, chunk table) before
+ * all others, blocks until it is in the store.  0 and a reference in *b, or -1:
+ * ETIMEDOUT, ECANCELED (*stop, or fills_stop()), EIO.  stop may be NULL; it is
+ * looked at twice a second.
+ */
+int		 fill_fetch(struct fills *f, const struct fill_want *w,
+		    unsigned timeout_s, const atomic_bool *stop,
+		    struct blob **b);
+
+struct fills_stats {
+	uint64_t	started, done, failed;	/* since the start */
+	unsigned	running, queued;	/* now */
+};
+void		 fills_stats(struct fills *f, struct fills_stats *st);
+
+#endif

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The only file that names ZeroMQ: the subscriber that hears announcements and
+ * the dealer that renews the lease, both owned by one thread, which never waits
+ * for anything but them.  What arrives is capped, checked for form and handed to
+ * follow.c; what it means is decided there.
+ *
+ * There are no ZMTP heartbeats (an aborting assertion of libzmq 4.3): a link
+ * that gives no lease reply for a while is made anew, which also reaches a
+ * master that refused this key before and now allows it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <zmq.h>
+
+#include "edge/link.h"
+#include "keys/zap.h"
+#include "proto/check.h"
+#include "proto/clock.h"
+#include "proto/daemon.h"
+#include "proto/fd.h"
+#include "proto/log.h"
+
+#define	LINK_MAGIC	0x6c696e6b
+#define	RENEW_MS	3000
+#define	RENEW_MIN_MS	100
+#define	RENEW_RETRY_MS	1000		/* when a renewal could not be made */
+#define	SILENCE_MS	10000		/* no reply: sockets are made anew */
+#define	SILENCE_JITTER_MS 2000		/* spreads a fleet's reconnections */
+#define	HANDSHAKE_MS	10000
+#define	RECONNECT_MS	200
+#define	RECONNECT_MAX_MS 10000
+#define	KEEPALIVE_S	30
+#define	KEEPALIVE_STEP_S 10
+#define	RECV_QUEUE	1000		/* messages */
+#define	SEND_QUEUE	16
+#define	DRAIN_MAX	256		/* messages a socket and turn */
+#define	ANNOUNCE_MAX	(HEAD_MAX + 64)	/* bytes of a frame */
+#define	ANNOUNCE_FRAMES	3
+
+struct link {
+	unsigned		 magic;
+	struct link_conf	 conf;
+	pthread_t		 thread;
+	int			 wake[2];	/* pipe: [1] any thread */
+	atomic_bool		 stop;
+	void			*zmq;		/* below: link's thread only */
+	void			*sub, *dealer;
+	int64_t			 next_ms;	/* renewal, boot clock */
+	int64_t			 silent_ms;	/* then sockets are made anew */
+	int64_t			 every_ms;	/* between renewals */
+	_Atomic int64_t		 last_reply;
+	_Atomic uint64_t	 renewals, replies, announcements, sockets;
+};
+
+bool
+link_carries(const struct config_list *sets, const char *set)
+{
+
+	if (sets->n == 0)
+		return (true);
+	for (size_t i = 0; i < sets->n; i++)
+		if (strcmp(sets->v[i], set) == 0)
+			return (true);
+	return (false);
+}
+
+static int64_t
+jitter(int64_t max_ms)
+{
+	uint32_t r;
+
+	if (getentropy(&r, sizeof(r)) == -1)
+		return (0);
+	return ((int64_t)(r % (uint32_t)max_ms));
+}
+
+static int
+set_int(void *socket, int option, int value)
+{
+
+	return (zmq_setsockopt(socket, option, &value, sizeof(value)));
+}
+
+/* A socket with the limits of both, not connected yet. */
+static void *
+new_socket(struct link *l, int type, int64_t max)
+{
+	const struct link_conf *c = &l->conf;
+	void *s;
+
+	if ((s = zmq_socket(l->zmq, type)) == NULL)
+		return (NULL);
+	if (set_int(s, ZMQ_LINGER, 0) == -1 ||
+	    set_int(s, ZMQ_IPV6, 1) == -1 ||
+	    set_int(s, ZMQ_RCVHWM, RECV_QUEUE) == -1 ||
+	    set_int(s, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) == -1 ||
+	    set_int(s, ZMQ_RECONNECT_IVL, RECONNECT_MS) == -1 ||
+	    set_int(s, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS) == -1 ||
+	    set_int(s, ZMQ_TCP_KEEPALIVE, 1) == -1 ||
+	    set_int(s, ZMQ_TCP_KEEPALIVE_IDLE, KEEPALIVE_S) == -1 ||
+	    set_int(s, ZMQ_TCP_KEEPALIVE_INTVL, KEEPALIVE_STEP_S) == -1 ||
+	    zmq_setsockopt(s, ZMQ_MAXMSGSIZE, &max, sizeof(max)) == -1 ||
+	    zap_client(s, c->master_key, c->public_key, c->secret_key) == -1) {
+		zmq_close(s);
+		return (NULL);
+	}
+	return (s);
+}
+
+static void
+close_sockets(struct link *l)
+{
+
+	if (l->sub != NULL)
+		zmq_close(l->sub);
+	if (l->dealer != NULL)
+		zmq_close(l->dealer);
+	l->sub = l->dealer = NULL;
+}
+
+/* Subscriptions match prefixes; whole names are compared on receipt. */
+static int
+subscribe(struct link *l)
+{
+	const struct config_list *sets = l->conf.sets;
+
+	if (sets->n == 0)
+		return (zmq_setsockopt(l->sub, ZMQ_SUBSCRIBE, "", 0));
+	for (size_t i = 0; i < sets->n; i++)
+		if (zmq_setsockopt(l->sub, ZMQ_SUBSCRIBE, sets->v[i],
+		    strlen(sets->v[i])) == -1)
+			return (-1);
+	return (0);
+}
+
+/*
+ * IMMEDIATE: a renewal is not queued for a peer that is not there; it is made
+ * when it can be sent.
+ */
+static int
+open_sockets(struct link *l)
+{
+	int64_t now = clock_boot_ms();
+
+	l->silent_ms = now + SILENCE_MS + jitter(SILENCE_JITTER_MS);
+	l->next_ms = now;
+	l->sub = new_socket(l, ZMQ_SUB, ANNOUNCE_MAX);
+	l->dealer = new_socket(l, ZMQ_DEALER, MESSAGE_MAX);
+	if (l->sub == NULL || l->dealer == NULL ||
+	    set_int(l->dealer, ZMQ_IMMEDIATE, 1) == -1 ||
+	    set_int(l->dealer, ZMQ_SNDHWM, SEND_QUEUE) == -1 ||
+	    subscribe(l) == -1 ||
+	    zmq_connect(l->sub, l->conf.announce) == -1 ||
+	    zmq_connect(l->dealer, l->conf.lease) == -1) {
+		close_sockets(l);
+		return (-1);
+	}
+	atomic_fetch_add(&l->sockets, 1);
+	return (0);
+}
+
+/*
+ * One message of at most max frames; the rest of a longer one is read and
+ * dropped.  Returns the number of frames that it had, 0 when there is none.
+ * Frames are closed by the caller: max of them, always initialised.
+ */
+static int
+receive(void *socket, zmq_msg_t *frame, int max)
+{
+	zmq_msg_t scrap;
+	int n = 0, more = 1;
+
+	for (int i = 0; i < max; i++)
+		zmq_msg_init(&frame[i]);
+	zmq_msg_init(&scrap);
+	while (more) {
+		zmq_msg_t *m = n < max ? &frame[n] : &scrap;
+
+		if (zmq_msg_recv(m, socket, ZMQ_DONTWAIT) == -1) {
+			n = 0;
+			break;
+		}
+		more = zmq_msg_more(m);
+		n++;
+	}
+	zmq_msg_close(&scrap);
+	return (n);
+}
+
+static bool
+frame_is(zmq_msg_t *m, const char *word)
+{
+
+	return (zmq_msg_size(m) == strlen(word) &&
+	    memcmp(zmq_msg_data(m), word, strlen(word)) == 0);
+}
+
+/* set name, "prepare" or "commit", document. */
+static void
+take_announcement(struct link *l, zmq_msg_t *frame, int n)
+{
+	static struct log_limit limit;
+	char set[SET_NAME_MAX + 1];
+	size_t len = zmq_msg_size(&frame[0]);
+	bool commit = frame_is(&frame[1], "commit");
+
+	if (n != ANNOUNCE_FRAMES || (!commit && !frame_is(&frame[1], "prepare"))
+	    || zmq_msg_size(&frame[2]) > HEAD_MAX ||
+	    !set_name_ok(zmq_msg_data(&frame[0]), len)) {
+		if (log_allowed(&limit, 1))
+			log_warn("announcement dropped frames=%d malformed", n);
+		return;
+	}
+	memcpy(set, zmq_msg_data(&frame[0]), len);
+	set[len] = '\0';
+	if (!link_carries(l->conf.sets, set))
+		return;
+	atomic_fetch_add(&l->announcements, 1);
+	l->conf.announced(l->conf.arg, set, commit, zmq_msg_data(&frame[2]),
+	    zmq_msg_size(&frame[2]));
+}
+
+static void
+drain_sub(struct link *l)
+{
+	zmq_msg_t frame[ANNOUNCE_FRAMES];
+	int n = 1;
+
+	for (int turn = 0; n > 0 && turn < DRAIN_MAX; turn++) {
+		if ((n = receive(l->sub, frame, ANNOUNCE_FRAMES)) > 0)
+			take_announcement(l, frame, n);
+		for (int i = 0; i < ANNOUNCE_FRAMES; i++)
+			zmq_msg_close(&frame[i]);
+	}
+}
+
+static void
+take_reply(struct link *l, zmq_msg_t *frame, int n)
+{
+	static struct log_limit limit;
+	struct parse_error err = { .reason = "more than one frame" };
+	struct lease *reply = NULL;
+
+	if (n != 1 || (reply = lease_parse(zmq_msg_data(frame),
+	    zmq_msg_size(frame), &err)) == NULL) {
+		if (log_allowed(&limit, 1))
+			log_warn("lease reply dropped reason=\"%s\"",
+			    err.reason);
+		return;
+	}
+	if (leases_granted(l->conf.leases, reply)) {
+		int64_t now = clock_boot_ms(), third;
+
+		atomic_store(&l->last_reply, now);
+		atomic_fetch_add(&l->replies, 1);
+		l->silent_ms = now + SILENCE_MS + jitter(SILENCE_JITTER_MS);
+		third = reply->ttl_ms >= 3 * RENEW_MS ? RENEW_MS :
+		    (int64_t)reply->ttl_ms / 3;
+		l->every_ms = reply->ttl_ms == 0 ? RENEW_MS :
+		    third < RENEW_MIN_MS ? RENEW_MIN_MS : third;
+		l->conf.leased(l->conf.arg, reply);
+	}
+	lease_destroy(&reply);
+}
+
+static void
+drain_dealer(struct link *l)
+{
+	zmq_msg_t frame;
+	int n = 1;
+
+	for (int turn = 0; n > 0 && turn < DRAIN_MAX; turn++) {
+		if ((n = receive(l->dealer, &frame, 1)) > 0)
+			take_reply(l, &frame, n);
+		zmq_msg_close(&frame);
+	}
+}
+
+/* The moment that counts is taken before anything is said. */
+static void
+renew(struct link *l)
+{
+	static struct log_limit limit;
+	struct renew r = { .all = false };
+	char *text = NULL;
+	size_t len = 0;
+
+	r.sequence = leases_sent(l->conf.leases, lease_clock());
+	memcpy(r.instance, l->conf.instance, INSTANCE_HEX);
+	memcpy(r.version, PKGCAST_VERSION, sizeof(PKGCAST_VERSION));
+	l->next_ms = clock_boot_ms() + l->every_ms;
+	if (l->conf.report(l->conf.arg, &r) == -1 ||
+	    (text = renew_write(&r, &len)) == NULL ||
+	    zmq_send(l->dealer, text, len, ZMQ_DONTWAIT) == -1) {
+		if (text == NULL && log_allowed(&limit, 1))
+			log_warn("renewal not made: out of memory, or more "
+			    "than %d sets or %d bytes", MESSAGE_SETS,
+			    MESSAGE_MAX);
+		l->next_ms = clock_boot_ms() + RENEW_RETRY_MS;
+	} else
+		atomic_fetch_add(&l->renewals, 1);
+	free(text);
+	renew_free(&r);
+}
+
+/* Empties the pipe; true when somebody asked for a renewal. */
+static bool
+woken(struct link *l)
+{
+	char buf[64];
+	bool any = false;
+
+	while (read(l->wake[0], buf, sizeof(buf)) > 0)
+		any = true;
+	return (any);
+}
+
+static void
+turn(struct link *l)
+{
+	zmq_pollitem_t item[3];
+	int64_t now = clock_boot_ms(), until;
+	bool due = now >= l->next_ms;
+
+	until = due || l->silent_ms < l->next_ms ? l->silent_ms : l->next_ms;
+	memset(item, 0, sizeof(item));
+	item[0].socket = l->sub;
+	item[0].events = ZMQ_POLLIN;
+	item[1].socket = l->dealer;
+	item[1].events = (short)(ZMQ_POLLIN | (due ? ZMQ_POLLOUT : 0));
+	item[2].fd = l->wake[0];
+	item[2].events = ZMQ_POLLIN;
+	if (zmq_poll(item, 3, until > now ? (long)(until - now) : 0) == -1)
+		return;
+	if (item[2].revents != 0 && woken(l))
+		l->next_ms = now;
+	if (item[0].revents & ZMQ_POLLIN)
+		drain_sub(l);
+	if (item[1].revents & ZMQ_POLLIN)
+		drain_dealer(l);
+	if (item[1].revents & ZMQ_POLLOUT)
+		renew(l);
+}
+
+static void *
+run(void *arg)
+{
+	struct link *l = arg;
+
+	CHECK_OBJ(l, LINK_MAGIC);
+	while (!atomic_load(&l->stop)) {
+		if (l->sub == NULL && open_sockets(l) == -1) {
+			log_warn("link not opened reason=\"%s\"",
+			    zmq_strerror(errno));
+			usleep(RENEW_RETRY_MS * 1000);
+			continue;
+		}
+		turn(l);
+		if (clock_boot_ms() >= l->silent_ms) {
+			log_debug("link made anew: no lease reply for %d s",
+			    SILENCE_MS / 1000);
+			close_sockets(l);
+		}
+	}
+	close_sockets(l);
+	return (NULL);
+}
+
+static int
+open_wake(struct link *l)
+{
+
+	if (pipe(l->wake) == -1)
+		return (-1);
+	for (int i = 0; i < 2; i++)
+		if (fcntl(l->wake[i], F_SETFD, FD_CLOEXEC) == -1 ||
+		    fcntl(l->wake[i], F_SETFL, O_NONBLOCK) == -1)
+			return (-1);
+	return (0);
+}
+
+struct link *
+link_start(const struct link_conf *c)
+{
+	struct link *l;
+	int error;
+
+	if ((l = calloc(1, sizeof(*l))) == NULL)
+		return (NULL);
+	l->magic = LINK_MAGIC;
+	l->conf = *c;
+	l->wake[0] = l->wake[1] = -1;
+	l->every_ms = RENEW_MS;
+	if (open_wake(l) == -1 || (l->zmq = zmq_ctx_new()) == NULL)
+		goto fail;
+	if ((error = pthread_create(&l->thread, NULL, run, l)) != 0) {
+		errno = error;
+		goto fail;
+	}
+	return (l);
+fail:
+	error = errno;
+	if (l->zmq != NULL)
+		zmq_ctx_term(l->zmq);
+	fd_close(&l->wake[0]);
+	fd_close(&l->wake[1]);
+	free(l);
+	errno = error;
+	return (NULL);
+}
+
+void
+link_renew(struct link *l)
+{
+	ssize_t n;
+
+	CHECK_OBJ(l, LINK_MAGIC);
+	/* A full pipe wakes as well as one more byte would. */
+	n = write(l->wake[1], "", 1);
+	(void)n;
+}
+
+void
+link_stop(struct link *l)
+{
+
+	if (l == NULL)
+		return;
+	CHECK_OBJ(l, LINK_MAGIC);
+	atomic_store(&l->stop, true);
+	link_renew(l);
+	pthread_join(l->thread, NULL);
+}
+
+void
+link_destroy(struct link **lp)
+{
+	struct link *l = *lp;
+
+	*lp = NULL;
+	if (l == NULL)
+		return;
+	CHECK_OBJ(l, LINK_MAGIC);
+	CHECK(atomic_load(&l->stop) && l->sub == NULL);
+	zmq_ctx_term(l->zmq);
+	fd_close(&l->wake[0]);
+	fd_close(&l->wake[1]);
+	explicit_bzero(&l->magic, sizeof(l->magic));
+	free(l);
+}
+
+void
+link_stats(const struct link *l, struct link_stats *s)
+{
+
+	CHECK_OBJ(l, LINK_MAGIC);
+	s->last_reply = atomic_load(&l->last_reply);
+	s->renewals = atomic_load(&l->renewals);
+	s->replies = atomic_load(&l->replies);
+	s->announcements = atomic_load(&l->announcements);
+	s->sockets = atomic_load(&l->sockets);
+}

@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * pkgcast-edge(8): start-up in the order that keeps privileges short, then
+ * waits for signals.  Everything else runs in threads that the parts start:
+ * HTTP workers (proto/httpd.c), fills and transfers (fill.c, upstream.c), the
+ * link (link.c) and the follow thread (follow.c).
+ */
+#include <sys/stat.h>
+
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "edge/follow.h"
+#include "edge/serve.h"
+#include "proto/accesslog.h"
+#include "proto/check.h"
+#include "proto/daemon.h"
+#include "proto/fd.h"
+#include "proto/log.h"
+
+#define	PROGRAM		"pkgcast-edge"
+#define	EXIT_CONFIG	2
+#define	LISTEN_MAX	16
+#define	FOLDER_MODE	0750
+#define	PATH_SIZE	4096
+
+/* The running edge: made by the steps of main(), in their order. */
+struct edge {
+	struct daemon_options	 options;
+	struct edge_conf	*conf;		/* as it was at the start */
+	int			 listen[LISTEN_MAX];
+	size_t			 nlisten;
+	int			 state, lock, trust_dir;
+	struct accesslog	*log;
+	struct trust		*trust;
+	struct held		*held;
+	struct blob_store	*store;
+	struct upstreams	*upstreams;
+	struct fills		*fills;
+	struct leases		*leases;
+	struct site		*site;
+	struct edge_serve	*serve;
+	struct follow		*follow;
+	struct httpd		*httpd;
+	struct link		*link;
+	char			 instance[INSTANCE_HEX + 1];
+};
+
+static void
+configure(struct edge *e)
+{
+	struct parse_error error;
+
+	if ((e->conf = config_edge(e->options.file, &error)) == NULL)
+		errx(EXIT_CONFIG, "%s", error.reason);
+	if (e->conf->curve_secret != NULL &&
+	    daemon_secret_ok(e->options.file, &error) == -1)
+		errx(EXIT_CONFIG, "%s", error.reason);
+	if (e->conf->http_listen.n > LISTEN_MAX)
+		errx(EXIT_CONFIG, "%s: more than %d listen addresses",
+		    e->options.file, LISTEN_MAX);
+	if (log_open(PROGRAM, e->conf->log, e->options.verbose) == -1)
+		errx(EXIT_CONFIG, "%s: log is neither \"stderr\" nor "
+		    "\"syslog\"", e->options.file);
+}
+
+static void
+open_ports(struct edge *e)
+{
+	const struct config_list *l = &e->conf->http_listen;
+
+	for (; e->nlisten < l->n; e->nlisten++)
+		if ((e->listen[e->nlisten] = httpd_listen(l->v[e->nlisten])) ==
+		    -1)
+			err(1, "listen %s", l->v[e->nlisten]);
+}
+
+/* A folder of the daemon's own, made if it is missing. */
+static int
+open_folder(const char *path, const char *user)
+{
+	int fd;
+
+	if (fd_mkdirs(AT_FDCWD, path, FOLDER_MODE) == -1 ||
+	    daemon_own(path, user) == -1 ||
+	    (fd = fd_open_dir(AT_FDCWD, path)) == -1)
+		err(1, "folder %s", path);
+	return (fd);
+}
+
+/* Named in the configuration: made too, so that HUP can make a new file. */
+static void
+open_log(struct edge *e)
+{
+	const char *path = e->conf->access_log, *slash;
+	char folder[PATH_SIZE];
+	int fd;
+
+	if (path == NULL || path[0] == '\0')
+		return;
+	if ((slash = strrchr(path, '/')) != NULL && slash != path &&
+	    (size_t)(slash - path) < sizeof(folder)) {
+		memcpy(folder, path, (size_t)(slash - path));
+		folder[slash - path] = '\0';
+		if (access(folder, F_OK) == -1) {
+			fd = open_folder(folder, e->conf->user);
+			fd_close(&fd);
+		}
+	}
+	if ((e->log = accesslog_open(path)) == NULL ||
+	    daemon_own(path, e->conf->user) == -1)
+		err(1, "access log %s", path);
+}
+
+static void
+open_folders(struct edge *e)
+{
+	char path[PATH_SIZE];
+	int fd;
+
+	e->state = open_folder(e->conf->state, e->conf->user);
+	if ((e->lock = fd_lock(e->state, "lock")) == -1) {
+		if (errno == EWOULDBLOCK)
+			errx(1, "%s: another pkgcast-edge runs on this state "
+			    "folder", e->conf->state);
+		err(1, "%s/lock", e->conf->state);
+	}
+	(void)snprintf(path, sizeof(path), "%s/lock", e->conf->state);
+	if (daemon_own(path, e->conf->user) == -1)
+		err(1, "%s", path);
+	fd = open_folder(e->conf->cache_dir, e->conf->user);
+	fd_close(&fd);
+	open_log(e);
+}
+
+static void
+drop_privileges(struct edge *e)
+{
+	struct parse_error error;
+
+	if (daemon_become(e->conf->user, &error) == -1)
+		errx(1, "%s", error.reason);
+}
+
+static void
+load_trust(struct edge *e)
+{
+	const struct config_list *l = &e->conf->root_key;
+	struct pubkey root[TRUST_ROOTS];
+	struct parse_error error = { .reason = "" };
+
+	if (keys_init() == -1)
+		errx(1, "cannot start libsodium");
+	if (l->n > TRUST_ROOTS)
+		errx(EXIT_CONFIG, "%s: more than %d root keys",
+		    e->options.file, TRUST_ROOTS);
+	for (size_t i = 0; i < l->n; i++)
+		if (pubkey_parse(&root[i], l->v[i], strlen(l->v[i])) == -1)
+			errx(EXIT_CONFIG, "%s: bad root-key \"%s\"",
+			    e->options.file, l->v[i]);
+	e->trust = check_alloc(trust_new(root, l->n,
+	    (unsigned)e->conf->root_threshold));
+	if (fd_mkdirs(e->state, "trust", FOLDER_MODE) == -1 ||
+	    (e->trust_dir = fd_open_dir(e->state, "trust")) == -1)
+		err(1, "%s/trust", e->conf->state);
+	if (trust_load(e->trust, e->trust_dir, &error) == -1)
+		errx(1, "%s/%s: was it made for other root keys? if they were "
+		    "replaced on purpose, remove that folder", e->conf->state,
+		    error.reason);
+}
+
+static void
+open_stores(struct edge *e)
+{
+	const struct edge_conf *c = e->conf;
+
+	if ((e->held = held_new(e->state)) == NULL)
+		err(1, "%s/heads", c->state);
+	if ((e->store = blob_store_new(c->cache_dir, c->cache_size,
+	    c->min_free)) == NULL)
+		err(1, "cache %s", c->cache_dir);
+	if ((e->upstreams = upstreams_new(c)) == NULL)
+		err(1, "upstreams");
+	if ((e->fills = fills_new(e->store, e->upstreams, c)) == NULL)
+		err(1, "fills");
+}
+
+static bool
+stale_refused(const struct edge_conf *c)
+{
+
+	return (strcmp(c->stale, "refuse") == 0);
+}
+
+/* Random: tells this process from every other that uses its key. */
+static void
+make_instance(struct edge *e)
+{
+	static const char digit[] = "0123456789abcdef";
+	uint8_t r[INSTANCE_HEX / 2];
+
+	if (getentropy(r, sizeof(r)) == -1)
+		err(1, "getentropy");
+	for (size_t i = 0; i < sizeof(r); i++) {
+		e->instance[2 * i] = digit[r[i] >> 4];
+		e->instance[2 * i + 1] = digit[r[i] & 15];
+	}
+}
+
+/* What is held is served at once, stale until the first lease. */
+static void
+make_site(struct edge *e)
+{
+	struct edge_serve_conf sc = {
+		.name = e->conf->name, .trust = e->trust, .store = e->store,
+		.fills = e->fills, .upstreams = e->upstreams,
+		.refuse = stale_refused(e->conf), .grace = e->conf->grace,
+	};
+	struct follow_conf fc = {
+		.trust = e->trust, .trust_dir = e->trust_dir, .held = e->held,
+		.store = e->store, .fills = e->fills,
+		.upstreams = e->upstreams, .sets = &e->conf->sets,
+		.poll = e->conf->poll, .linked = e->conf->curve_secret != NULL,
+		.counters = edge_serve_counters,
+	};
+
+	make_instance(e);
+	e->leases = check_alloc(leases_new(e->instance));
+	e->site = check_alloc(site_new(leases_set, e->leases));
+	sc.site = fc.site = e->site;
+	sc.leases = fc.leases = e->leases;
+	e->serve = check_alloc(edge_serve_new(&sc));
+	fc.arg = e->serve;
+	if ((e->follow = follow_new(&fc)) == NULL)
+		err(1, "follow");
+	edge_serve_follow(e->serve, e->follow);
+	blob_store_named(e->store, sync_named, follow_sync(e->follow));
+	sync_start(follow_sync(e->follow));
+}
+
+/* ADDRESS:PORT of each listener, with the port that it really has. */
+static void
+say_ready(const struct edge *e, const int *port)
+{
+	char list[1024] = "";
+	size_t len = 0;
+
+	for (size_t i = 0; i < e->nlisten; i++) {
+		const char *address = e->conf->http_listen.v[i];
+		const char *colon = strrchr(address, ':');
+		int n = colon == NULL ? -1 : snprintf(list + len,
+		    sizeof(list) - len, " http=%.*s:%d",
+		    (int)(colon - address), address, port[i]);
+
+		if (n < 0 || (size_t)n >= sizeof(list) - len)
+			break;
+		len += (size_t)n;
+	}
+	log_info("ready%s name=%s sets=%zu link=%s", list,
+	    e->conf->name != NULL ? e->conf->name : "-", held_n(e->held),
+	    e->link != NULL ? "yes" : "no");
+}
+
+static void
+start_httpd(struct edge *e)
+{
+	struct httpd_conf c;
+
+	memset(&c, 0, sizeof(c));
+	httpd_conf_defaults(&c);
+	c.handler = edge_serve_request;
+	c.arg = e->serve;
+	c.threads = (unsigned)e->conf->threads;
+	c.connections = (unsigned)e->conf->connections;
+	c.per_address = (unsigned)e->conf->per_address;
+	c.log = e->log;
+	c.server = e->conf->name != NULL ? e->conf->name : "pkgcast";
+	if (e->log != NULL && accesslog_start(e->log) == -1)
+		err(1, "access log");
+	if ((e->httpd = httpd_start(&c, e->listen, e->nlisten)) == NULL)
+		err(1, "http");
+}
+
+static void
+start_link(struct edge *e)
+{
+	struct link_conf c = {
+		.announce = e->conf->announce, .lease = e->conf->lease,
+		.master_key = e->conf->master_key,
+		.public_key = e->conf->curve_public,
+		.secret_key = e->conf->curve_secret, .sets = &e->conf->sets,
+		.instance = e->instance, .leases = e->leases,
+		.arg = e->follow, .report = follow_report,
+		.announced = follow_announced, .leased = follow_leased,
+	};
+
+	if (e->conf->curve_secret == NULL)
+		return;
+	if ((e->link = link_start(&c)) == NULL)
+		err(1, "link");
+}
+
+static void
+start(struct edge *e)
+{
+	int port[LISTEN_MAX];
+
+	for (size_t i = 0; i < e->nlisten; i++)
+		port[i] = httpd_port(e->listen[i]);
+	start_httpd(e);
+	start_link(e);
+	edge_serve_attach(e->serve, e->httpd, e->link);
+	if (follow_start(e->follow, e->link) == -1)
+		err(1, "follow");
+	say_ready(e, port);
+}
+
+/* HUP: what can change does; what cannot is named. */
+static void
+reconfigure(struct edge *e)
+{
+	struct parse_error error;
+	struct edge_conf *c;
+	char *restart;
+
+	if (e->log != NULL)
+		accesslog_reopen(e->log);
+	if ((c = config_edge(e->options.file, &error)) == NULL) {
+		log_err("configuration not read again reason=\"%s\"",
+		    error.reason);
+		return;
+	}
+	restart = config_edge_restart(e->conf, c);
+	if (restart != NULL && restart[0] != '\0')
+		log_warn("restart needed for: %s", restart);
+	free(restart);
+	if (upstreams_configure(e->upstreams, c) == -1)
+		log_err("upstreams not changed reason=\"%s\"",
+		    strerror(errno));
+	fills_configure(e->fills, c);
+	edge_serve_configure(e->serve, stale_refused(c), c->grace);
+	follow_configure(e->follow, c->poll);
+	blob_store_limits(e->store, c->cache_size, c->min_free);
+	config_edge_destroy(&c);
+	log_info("configuration read again file=%s", e->options.file);
+}
+
+/* Running answers are finished first; then what they need is taken away. */
+static void
+stop(struct edge *e)
+{
+
+	follow_stop(e->follow);
+	link_stop(e->link);
+	httpd_stop(&e->httpd);
+	link_destroy(&e->link);
+	fills_stop(e->fills);
+	upstreams_stop(e->upstreams);
+	fills_destroy(&e->fills);
+	follow_destroy(&e->follow);
+	upstreams_destroy(&e->upstreams);
+	edge_serve_destroy(&e->serve);
+	site_destroy(&e->site);
+	leases_destroy(&e->leases);
+	blob_store_destroy(&e->store);
+	held_destroy(&e->held);
+	trust_destroy(&e->trust);
+	if (e->log != NULL)
+		accesslog_close(&e->log);
+	fd_close(&e->trust_dir);
+	fd_close(&e->lock);
+	fd_close(&e->state);
+	config_edge_destroy(&e->conf);
+}
+
+int
+main(int argc, char *argv[])
+{
+	struct edge e = { .state = -1, .lock = -1, .trust_dir = -1 };
+	int sig;
+
+	daemon_options(&e.options, PROGRAM, CONFIG_DIR "/edge.conf", argc,
+	    argv);
+	configure(&e);
+	if (e.options.test)
+		return (0);
+	daemon_raise_files();
+	open_ports(&e);
+	open_folders(&e);
+	drop_privileges(&e);
+	daemon_block_signals();
+	/* From here on there are threads. */
+	load_trust(&e);
+	open_stores(&e);
+	make_site(&e);
+	start(&e);
+	while ((sig = daemon_signal()) == SIGHUP)
+		reconfigure(&e);
+	log_info("stopping signal=%d", sig);
+	stop(&e);
+	log_info("stopped");
+	return (0);
+}

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The transfers of a fill: which are needed, and what is done with the bytes
+ * they bring.  Called by fill.c in readers' threads and in workers; data and
+ * ends of transfers come in the transfer thread, which verifies and writes.
+ */
+#include <sys/param.h>
+#include <sys/stat.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "edge/pull.h"
+#include "proto/check.h"
+#include "proto/chunk.h"
+#include "proto/fd.h"
+#include "proto/log.h"
+
+#define	CHECK_BUFFER	CHUNK_SIZE
+#define	WARN_BURST	20		/* lines a second about faults */
+
+static struct log_limit warn_limit;
+
+bool
+pull_whole(const struct fill *fl)
+{
+
+	return (fl->unit > CHUNK_SIZE);
+}
+
+static uint64_t
+piece_len(const struct fill *fl, size_t piece)
+{
+
+	return (MIN(fl->unit, fl->size - piece * fl->unit));
+}
+
+/* Bytes of a piece, which must be what the rows or the digest say. */
+static bool
+piece_ok(const struct fill *fl, size_t piece, const void *p, size_t len)
+{
+	struct digest d;
+
+	digest_of(&d, p, len);
+	return (memcmp(d.b, fl->rows != NULL ?
+	    fl->rows + piece * DIGEST_LEN : fl->digest.b, DIGEST_LEN) == 0);
+}
+
+static void
+mark(struct fill *fl, size_t piece)
+{
+
+	if (pull_have(fl, piece))
+		return;
+	fl->have[piece / 8] |= (uint8_t)(1u << piece % 8);
+	fl->nhave++;
+	while (fl->low < fl->npiece && pull_have(fl, fl->low))
+		fl->low++;
+}
+
+/* The whole file's digest, read in pieces. */
+static bool
+file_ok(const struct fill *fl, void *buf)
+{
+	struct sha256 *sha;
+	struct digest d;
+	uint64_t off;
+	size_t n;
+
+	if ((sha = sha256_new()) == NULL)
+		return (false);
+	for (off = 0; off < fl->size; off += n) {
+		n = (size_t)MIN(CHECK_BUFFER, fl->size - off);
+		if (fd_pread_all(fl->fd, buf, n, (off_t)off) == -1)
+			break;
+		sha256_add(sha, buf, n);
+	}
+	sha256_end(sha, &d);
+	sha256_destroy(&sha);
+	return (off == fl->size && digest_eq(&d, &fl->digest));
+}
+
+void
+pull_check_file(struct fill *fl)
+{
+	void *buf;
+	size_t i, n;
+	bool ok;
+
+	if ((buf = malloc(CHECK_BUFFER)) == NULL)
+		return;			/* then it is fetched once more */
+	for (i = 0; i < fl->npiece; i++) {
+		n = (size_t)piece_len(fl, i);
+		if (pull_whole(fl))
+			ok = file_ok(fl, buf);
+		else
+			ok = fd_pread_all(fl->fd, buf, n,
+			    (off_t)(i * fl->unit)) == 0 &&
+			    piece_ok(fl, i, buf, n);
+		if (!ok)
+			continue;
+		(void)pthread_mutex_lock(&fl->lock);
+		mark(fl, i);
+		fill_leave(fl);
+	}
+	free(buf);
+}
+
+/*
+ * Verified bytes to disk.  A full disk gets one more try after others made
+ * room.
+ */
+static int
+write_piece(struct fill *fl, const void *p, size_t len, uint64_t off)
+{
+
+	if (fd_pwrite_all(fl->fd, p, len, (off_t)off) == 0)
+		return (0);
+	if ((errno == ENOSPC || errno == EDQUOT) &&
+	    blob_partial_room(fill_store(fl), len) == 0 &&
+	    fd_pwrite_all(fl->fd, p, len, (off_t)off) == 0)
+		return (0);
+	log_err("fill cannot write to the cache: %s", strerror(errno));
+	return (-1);
+}
+
+/* A whole piece is in the buffer, or has been hashed on its way to disk. */
+static bool
+verify(struct pull *pl)
+{
+	struct digest d;
+
+	if (pl->sha == NULL)
+		return (piece_ok(pl->fill, pl->next, pl->buf, pl->len));
+	sha256_end(pl->sha, &d);
+	return (digest_eq(&d, &pl->fill->digest));
+}
+
+/* Piece `next` is complete: makes it readable. */
+static enum transfer_more
+piece_done(struct pull *pl)
+{
+	struct fill *fl = pl->fill;
+	enum transfer_more more = TRANSFER_GO;
+	bool broken;
+
+	if (!verify(pl))
+		return (TRANSFER_WRONG);
+	broken = pl->sha == NULL &&
+	    write_piece(fl, pl->buf, pl->len, pl->next * fl->unit) == -1;
+	(void)pthread_mutex_lock(&fl->lock);
+	if (broken)
+		fill_fail(fl, "the cache cannot be written");
+	if (fl->stage != STAGE_RUNNING)
+		more = TRANSFER_BROKEN;
+	else {
+		mark(fl, pl->next);
+		pl->progress = true;
+		pl->len = 0;
+		pl->next++;
+		/* Where the answer ends by itself its connection lives on. */
+		if (pl->next < pl->last &&
+		    (pl->next >= pl->end || pull_have(fl, pl->next))) {
+			pl->enough = true;
+			more = TRANSFER_ENOUGH;
+		}
+		if (fl->nhave == fl->npiece)
+			pull_schedule(fl);
+	}
+	fill_leave(fl);
+	return (more);
+}
+
+/* Bytes of a whole blob without rows: written now, believed at its end. */
+static int
+stream(struct pull *pl, const void *p, size_t len)
+{
+	struct fill *fl = pl->fill;
+
+	sha256_add(pl->sha, p, len);
+	if (write_piece(fl, p, len, pl->len) == 0)
+		return (0);
+	(void)pthread_mutex_lock(&fl->lock);
+	fill_fail(fl, "the cache cannot be written");
+	fill_leave(fl);
+	return (-1);
+}
+
+static enum transfer_more
+on_data(void *arg, const void *data, size_t len)
+{
+	struct pull *pl = arg;
+	struct fill *fl = pl->fill;
+	const uint8_t *p = data;
+	enum transfer_more more;
+	size_t n;
+
+	for (; len > 0; p += n, len -= n) {
+		n = (size_t)MIN(len, piece_len(fl, pl->next) - pl->len);
+		if (pl->sha == NULL)
+			memcpy(pl->buf + pl->len, p, n);
+		else if (stream(pl, p, n) == -1)
+			return (TRANSFER_BROKEN);
+		pl->len += n;
+		if (pl->len == piece_len(fl, pl->next) &&
+		    (more = piece_done(pl)) != TRANSFER_GO)
+			return (more);
+	}
+	return (TRANSFER_GO);
+}
+
+static void
+pull_free(struct pull *pl)
+{
+
+	free(pl->buf);
+	sha256_destroy(&pl->sha);
+	free(pl);
+}
+
+static void
+log_fault(const struct pull *pl, const struct transfer_end *e)
+{
+	char hex[DIGEST_HEX + 1];
+
+	if (log_allowed(&warn_limit, WARN_BURST))
+		log_warn("fill digest=%s upstream=%s chunk=%zu reason=%s",
+		    digest_hex(&pl->fill->digest, hex), e->url, pl->next,
+		    e->reason);
+}
+
+/* Every upstream was asked.  Fill locked. */
+static void
+nobody_left(struct fill *fl)
+{
+
+	if (fl->npull > 0)
+		fl->narrow = true;	/* those that run may still do it */
+	else if (fl->tried == 0)
+		fill_fail(fl, "no upstream has it");
+	else if (++fl->round >= FILL_ROUNDS)
+		fill_fail(fl, "every upstream failed");
+	else
+		fl->tried = 0;
+}
+
+static void
+on_done(void *arg, const struct transfer_end *e)
+{
+	struct pull *pl = arg;
+	struct fill *fl = pl->fill;
+
+	if (e->result == TRANSFER_FAULT)
+		log_fault(pl, e);
+	(void)pthread_mutex_lock(&fl->lock);
+	LIST_REMOVE(pl, link);
+	if (--fl->npull == 0)
+		fl->narrow = false;
+	if (pl->progress) {
+		fl->round = 0;
+		fl->tried = 0;
+	}
+	switch (e->result) {
+	case TRANSFER_DONE:
+		break;
+	case TRANSFER_STOPPED:
+		if (!pl->enough)
+			fill_fail(fl, "stopped");
+		break;
+	case TRANSFER_ABSENT:
+		fl->absent |= UINT64_C(1) << e->slot;
+		break;
+	case TRANSFER_FAULT:
+		fl->tried |= UINT64_C(1) << e->slot;
+		break;
+	case TRANSFER_NONE:
+		nobody_left(fl);
+		break;
+	}
+	pull_schedule(fl);
+	fill_leave(fl);
+	pull_free(pl);
+	fill_unref(fl);
+}
+
+/* Where a transfer from `piece` on would meet what is there or under way. */
+static size_t
+find_end(const struct fill *fl, size_t piece)
+{
+	const struct pull *pl;
+	size_t end = fl->npiece, i;
+
+	LIST_FOREACH(pl, &fl->pulls, link)
+		if (pl->next > piece && pl->next < end)
+			end = pl->next;
+	for (i = piece + 1; i < end; i++)
+		if (pull_have(fl, i))
+			return (i);
+	return (end);
+}
+
+static void
+start(struct fill *fl, size_t piece)
+{
+	struct transfer_want w = {
+		.digest = fl->digest, .size = fl->size,
+		.set = fl->set, .path = fl->path,
+		.tried = fl->tried | fl->absent, .urgent = fl->urgent,
+		.data = on_data, .done = on_done,
+	};
+	struct pull *pl, *other;
+
+	if ((pl = calloc(1, sizeof(*pl))) == NULL)
+		goto fail;
+	pl->fill = fl;
+	pl->next = piece;
+	pl->last = pl->end = find_end(fl, piece);
+	if (pull_whole(fl) ? (pl->sha = sha256_new()) == NULL :
+	    (pl->buf = malloc(CHUNK_SIZE)) == NULL)
+		goto fail;
+	w.arg = pl;
+	w.from = piece * fl->unit;
+	w.to = MIN(pl->last * fl->unit, fl->size);
+	if ((pl->transfer = transfer_start(fill_upstreams(fl), &w)) == NULL)
+		goto fail;
+	LIST_FOREACH(other, &fl->pulls, link)
+		if (other->next < piece && other->end > piece)
+			other->end = piece;
+	LIST_INSERT_HEAD(&fl->pulls, pl, link);
+	fl->npull++;
+	atomic_fetch_add(&fl->refs, 1);
+	return;
+fail:
+	if (pl != NULL)
+		pull_free(pl);
+	fill_fail(fl, "out of memory, or stopping");
+}
+
+void
+pull_want(struct fill *fl, size_t piece)
+{
+	const struct pull *pl;
+
+	if (fl->stage != STAGE_RUNNING || pull_have(fl, piece) ||
+	    fl->npull >= FILL_PULLS || (fl->narrow && fl->npull > 0))
+		return;
+	LIST_FOREACH(pl, &fl->pulls, link)
+		if (pl->next <= piece && piece < pl->end &&
+		    piece - pl->next <= FILL_FAR)
+			return;
+	start(fl, piece);
+}
+
+void
+pull_cancel(struct fill *fl)
+{
+	struct pull *pl;
+
+	LIST_FOREACH(pl, &fl->pulls, link)
+		transfer_cancel(fill_upstreams(fl), pl->transfer);
+}
+
+void
+pull_schedule(struct fill *fl)
+{
+	const struct fill_reader *r;
+
+	if (fl->stage != STAGE_RUNNING)
+		return;
+	if (fl->nhave == fl->npiece) {
+		fl->stage = STAGE_WRITTEN;
+		return;
+	}
+	/* Those who wait come first, so a range need not wait for the rest. */
+	LIST_FOREACH(r, &fl->readers, link)
+		if (r->waiting && !r->whole)
+			pull_want(fl, r->piece);
+	if (fl->npull == 0 && fl->stage == STAGE_RUNNING)
+		start(fl, fl->low);
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef EDGE_PULL_H
+#define	EDGE_PULL_H
+
+#include <sys/queue.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "edge/fill.h"
+
+/*
+ * Inside of a fill, for fill.c and pull.c alone.  fill.c owns fills, readers
+ * and the work on disk at both ends; pull.c decides which transfers a fill
+ * needs, and verifies and writes what they bring.
+ */
+#define	FILL_MAGIC	0x66696c6cu
+#define	FILL_PULLS	4u		/* transfers at once for one fill */
+#define	FILL_FAR	16u		/* chunks ahead: a transfer of its own */
+#define	FILL_ROUNDS	2u		/* times that all upstreams may fail */
+
+enum fill_stage {
+	STAGE_QUEUED,			/* waits for its turn, or is opened */
+	STAGE_RUNNING,
+	STAGE_WRITTEN,			/* all verified, to be committed */
+	STAGE_DONE,			/* in the store */
+	STAGE_FAILED
+};
+
+/* One transfer of a fill, bringing pieces next, next + 1, ... end - 1. */
+struct pull {
+	struct fill	*fill;
+	struct transfer	*transfer;
+	size_t		 next, end;	/* end: fill->lock */
+	size_t		 last;		/* what was asked for ends before it */
+	bool		 progress, enough;
+	size_t		 len;		/* bytes of piece `next` so far */
+	uint8_t		*buf;		/* CHUNK_SIZE, or NULL: */
+	struct sha256	*sha;		/* whole blobs without rows */
+	LIST_ENTRY(pull) link;
+};
+
+struct fill {
+	unsigned	 magic;
+	struct fills	*fills;
+	struct digest	 digest;
+	uint64_t	 size;
+	uint8_t		*rows;		/* NULL: verified by its digest */
+	char		*set, *path;
+	atomic_uint	 refs;
+	int		 fd;		/* set before STAGE_RUNNING */
+	bool		 partial;	/* fd is a partial file; worker's */
+
+	/* fills->lock */
+	LIST_ENTRY(fill) chain;
+	TAILQ_ENTRY(fill) work;
+	bool		 counted;	/* among those that run */
+	bool		 urgent;	/* changed under both locks */
+
+	pthread_mutex_t	 lock;		/* all below */
+	pthread_cond_t	 woken;		/* a reader's wake has returned */
+	enum fill_stage	 stage;
+	bool		 opened;	/* by a worker, who is through with it */
+	bool		 ending;	/* handed to a worker to end it */
+	/*
+	 * Pieces: the chunks; or one, of any size, without rows.
+	 */
+	uint64_t	 unit;		/* bytes of all pieces but the last */
+	size_t		 npiece, nhave;
+	size_t		 low;		/* all below are there */
+	uint8_t		*have;		/* bits; set once the disk has them */
+	LIST_HEAD(, pull) pulls;
+	unsigned	 npull;
+	bool		 narrow;	/* no second transfer for now */
+	uint64_t	 tried, absent;	/* upstreams, by slot */
+	unsigned	 round;
+	LIST_HEAD(, fill_reader) readers;
+};
+
+struct fill_reader {
+	struct fill	*fill;
+	uint64_t	 end;		/* of its range */
+	void		(*wake)(void *);
+	void		*arg;
+	bool		 joined;
+	bool		 whole;		/* waits for the end of the fill */
+	/* fill->lock */
+	bool		 waiting;	/* for a wake */
+	unsigned	 waking;	/* wakes that run */
+	size_t		 piece;		/* what it waits for */
+	LIST_ENTRY(fill_reader) link;
+};
+
+/* Fill locked, unless said otherwise. */
+
+static inline bool
+pull_have(const struct fill *fl, size_t piece)
+{
+
+	return ((fl->have[piece / 8] >> piece % 8 & 1) != 0);
+}
+
+/* Whole blobs above CHUNK_SIZE without rows go to disk before they are
+ * verified, and are there all at once or not at all. */
+bool	pull_whole(const struct fill *fl);
+/* Starts the transfers that are needed now, or moves on to STAGE_WRITTEN. */
+void	pull_schedule(struct fill *fl);
+/* Bytes of a piece that the reader waits for: has one on its way. */
+void	pull_want(struct fill *fl, size_t piece);
+void	pull_cancel(struct fill *fl);
+/* Marks what the file already holds.  Fill not locked; wakes readers. */
+void	pull_check_file(struct fill *fl);
+
+/* By fill.c: the fill has failed (first reason counts). */
+void	fill_fail(struct fill *fl, const char *reason);
+/* Wakes whom the state concerns, hands the fill on when it ends; unlocks. */
+void	fill_leave(struct fill *fl);
+void	fill_unref(struct fill *fl);
+struct upstreams *fill_upstreams(const struct fill *fl);
+struct blob_store *fill_store(const struct fill *fl);
+
+#endif

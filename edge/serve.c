@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What an edge adds to the address space of proto/serve.c: bytes from the blob
+ * store or from a fill, whether an answer is up to date, and what is done about
+ * paths that no set has.  HTTP threads run it, inside a view of the site, so
+ * nothing here waits: a request that must is called again.
+ */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "edge/serve.h"
+#include "edge/status.h"
+#include "proto/check.h"
+#include "proto/clock.h"
+
+#define	SERVE_MAGIC	0x65736572
+#define	STATE_MAGIC	0x65737374
+#define	UNSERVED_RETRY_S 5
+
+struct edge_serve {
+	unsigned		 magic;
+	struct edge_serve_conf	 conf;
+	struct follow		*follow;
+	int64_t			 started_ms;
+	_Atomic(struct httpd *)	 httpd;
+	_Atomic(struct link *)	 link;
+	atomic_bool		 refuse;
+	_Atomic int64_t		 grace;
+	_Atomic uint64_t	 hits, misses;
+};
+
+/* Of one request between its calls. */
+struct state {
+	unsigned		 magic;
+	struct edge_serve	*serve;
+	struct fill_reader	*reader;	/* NULL: no fill */
+	struct follow_waiter	 waiter;
+};
+
+struct edge_serve *
+edge_serve_new(const struct edge_serve_conf *c)
+{
+	struct edge_serve *e;
+
+	if ((e = calloc(1, sizeof(*e))) == NULL)
+		return (NULL);
+	e->magic = SERVE_MAGIC;
+	e->conf = *c;
+	e->started_ms = clock_boot_ms();
+	edge_serve_configure(e, c->refuse, c->grace);
+	return (e);
+}
+
+void
+edge_serve_destroy(struct edge_serve **ep)
+{
+	struct edge_serve *e = *ep;
+
+	*ep = NULL;
+	if (e == NULL)
+		return;
+	CHECK_OBJ(e, SERVE_MAGIC);
+	explicit_bzero(&e->magic, sizeof(e->magic));
+	free(e);
+}
+
+void
+edge_serve_follow(struct edge_serve *e, struct follow *f)
+{
+
+	e->follow = f;
+}
+
+void
+edge_serve_attach(struct edge_serve *e, struct httpd *h, struct link *l)
+{
+
+	atomic_store(&e->httpd, h);
+	atomic_store(&e->link, l);
+}
+
+void
+edge_serve_configure(struct edge_serve *e, bool refuse, uint64_t grace)
+{
+
+	atomic_store(&e->refuse, refuse);
+	atomic_store(&e->grace, grace > INT64_MAX / 2 ? INT64_MAX / 2 :
+	    (int64_t)grace);
+}
+
+static void
+state_release(void *p)
+{
+	struct state *st = p;
+
+	CHECK_OBJ(st, STATE_MAGIC);
+	fill_reader_destroy(&st->reader);
+	follow_forget(st->serve->follow, &st->waiter);
+	explicit_bzero(&st->magic, sizeof(st->magic));
+	free(st);
+}
+
+/* The request's state, made in its first call.  NULL: out of memory. */
+static struct state *
+state_get(struct edge_serve *e, struct httpd_request *r)
+{
+	struct state *st = httpd_state(r);
+
+	if (st != NULL) {
+		CHECK_OBJ(st, STATE_MAGIC);
+		return (st);
+	}
+	if ((st = calloc(1, sizeof(*st))) == NULL)
+		return (NULL);
+	st->magic = STATE_MAGIC;
+	st->serve = e;
+	httpd_set_state(r, st, state_release);
+	return (st);
+}
+
+static void
+wake(void *request)
+{
+
+	httpd_wake(request);
+}
+
+static ssize_t
+stream_read(void *reader, uint64_t off, void *p, size_t max)
+{
+
+	return (fill_reader_read(reader, off, p, max));
+}
+
+static void
+stream_release(void *reader)
+{
+	struct fill_reader *r = reader;
+
+	fill_reader_destroy(&r);
+}
+
+/* RFC 9111, 5.2.1.7: among the directives, and not as part of another. */
+static bool
+only_if_cached(const struct http_fields *q)
+{
+	static const char word[] = "only-if-cached";
+	const char *p = q->cache_control;
+
+	while (p != NULL && *p != '\0') {
+		p += strspn(p, " \t,");
+		if (strncasecmp(p, word, sizeof(word) - 1) == 0 &&
+		    strchr(" \t,", p[sizeof(word) - 1]) != NULL)
+			return (true);
+		p += strcspn(p, ",");
+	}
+	return (false);
+}
+
+/* From the store; false: it is not there (or was found bad and dropped). */
+static bool
+get_hit(struct edge_serve *e, const struct serve_file *f,
+    struct serve_body *out)
+{
+	struct blob *b;
+
+	if ((b = blob_get(e->conf.store, f->digest, f->size)) == NULL ||
+	    (out->body = blob_body(&b)) == NULL)
+		return (false);
+	out->hit = true;
+	return (true);
+}
+
+static struct fill_reader *
+new_reader(struct edge_serve *e, struct httpd_request *r,
+    const struct serve_file *f, const struct answer *a)
+{
+	struct fill_want want = {
+		.digest = *f->digest, .size = f->size, .rows = f->rows,
+		.set = f->set[0] != '\0' ? f->set : NULL, .path = f->path,
+	};
+
+	return (fill_reader_new(e->conf.fills, &want, a->offset, a->length,
+	    wake, r));
+}
+
+/* What the request's fill has come to. */
+static enum serve_got
+get_filled(struct state *st, struct httpd_request *r, struct serve_body *out)
+{
+
+	switch (fill_reader_state(st->reader)) {
+	case FILL_WAIT:
+		httpd_wait(r);
+		return (SERVE_WAITING);
+	case FILL_READY:
+		out->hit = false;
+		out->collapsed = fill_reader_collapsed(st->reader);
+		out->body = httpd_body_stream(stream_read, stream_release,
+		    st->reader);
+		if (out->body == NULL)
+			return (SERVE_UNAVAILABLE);
+		st->reader = NULL;	/* the body's now */
+		return (SERVE_BODY);
+	case FILL_FAILED:
+		break;
+	}
+	fill_reader_destroy(&st->reader);
+	return (SERVE_UNAVAILABLE);
+}
+
+static enum serve_got
+get_file(void *arg, struct httpd_request *r, const struct serve_file *f,
+    const struct answer *a, struct serve_body *out)
+{
+	struct edge_serve *e = arg;
+	struct state *st = httpd_state(r);
+	enum serve_got got;
+
+	if (st == NULL || st->reader == NULL) {
+		if (get_hit(e, f, out)) {
+			atomic_fetch_add_explicit(&e->hits, 1,
+			    memory_order_relaxed);
+			return (SERVE_BODY);
+		}
+		if (only_if_cached(httpd_fields(r)))
+			return (SERVE_NOT_HERE);
+		if ((st = state_get(e, r)) == NULL ||
+		    (st->reader = new_reader(e, r, f, a)) == NULL)
+			return (SERVE_UNAVAILABLE);
+		atomic_fetch_add_explicit(&e->misses, 1, memory_order_relaxed);
+	}
+	got = get_filled(st, r, out);
+	/* It may be complete by another's fill that ended in between. */
+	if (got == SERVE_UNAVAILABLE && get_hit(e, f, out))
+		return (SERVE_BODY);
+	return (got);
+}
+
+static bool
+fresh(struct edge_serve *e, const struct site_set *set)
+{
+	struct lease_now now = lease_clock();
+
+	return (leases_fresh(e->conf.leases, set != NULL ? set->owner : NULL,
+	    now) && !sync_trust_expired(follow_sync(e->follow),
+	    now.real / 1000));
+}
+
+static enum serve_lease
+get_lease(void *arg, const struct site_set *set)
+{
+	struct edge_serve *e = arg;
+
+	if (fresh(e, set))
+		return (SERVE_FRESH);
+	/* Nobody told us yet which sets there are: "not found" would be a
+	 * guess. */
+	if (set == NULL && !follow_heard(e->follow))
+		return (SERVE_REFUSE);
+	return (atomic_load(&e->refuse) ? SERVE_REFUSE : SERVE_STALE);
+}
+
+/* With a lease, what we know is all there is. */
+static bool
+get_unknown(void *arg, struct httpd_request *r, const char *path)
+{
+	struct edge_serve *e = arg;
+	const struct site_set *set;
+	const char *rest;
+	struct state *st;
+	bool is_fresh;
+
+	if (sync_unserved(follow_sync(e->follow), path)) {
+		httpd_reply_status(r, 503, UNSERVED_RETRY_S);
+		return (true);
+	}
+	set = site_match(site_enter(e->conf.site), path, &rest);
+	is_fresh = fresh(e, set);
+	site_leave(e->conf.site);
+	if (is_fresh || (st = state_get(e, r)) == NULL)
+		return (false);
+	st->waiter.wake = wake;
+	st->waiter.arg = r;
+	if (!follow_ask(e->follow, &st->waiter))
+		return (false);
+	httpd_wait(r);
+	return (true);
+}
+
+static char *
+get_trust(void *arg, size_t *len)
+{
+	struct edge_serve *e = arg;
+
+	return (trust_text(e->conf.trust, len));
+}
+
+static bool
+get_prepared(void *arg, const struct digest *d, uint64_t *size)
+{
+	struct edge_serve *e = arg;
+
+	return (sync_prepared_blob(follow_sync(e->follow), d, size));
+}
+
+static char *
+get_status(void *arg, size_t *len)
+{
+	struct edge_serve *e = arg;
+	struct edge_status s = {
+		.name = e->conf.name, .started_ms = e->started_ms,
+		.site = e->conf.site, .trust = e->conf.trust,
+		.store = e->conf.store, .fills = e->conf.fills,
+		.upstreams = e->conf.upstreams, .leases = e->conf.leases,
+		.follow = e->follow, .httpd = atomic_load(&e->httpd),
+		.link = atomic_load(&e->link), .hits = atomic_load(&e->hits),
+		.misses = atomic_load(&e->misses),
+	};
+
+	return (edge_status_text(&s, len));
+}
+
+void
+edge_serve_request(void *arg, struct httpd_request *r)
+{
+	struct edge_serve *e = arg;
+	struct serve s = {
+		.site = e->conf.site, .grace = atomic_load(&e->grace),
+		.arg = e, .file = get_file, .lease = get_lease,
+		.unknown = get_unknown, .trust = get_trust,
+		.status = get_status, .prepared = get_prepared,
+	};
+
+	CHECK_OBJ(e, SERVE_MAGIC);
+	serve_request(&s, r);
+}
+
+void
+edge_serve_counters(void *arg, struct renew *r)
+{
+	struct edge_serve *e = arg;
+	struct httpd *h = atomic_load(&e->httpd);
+	struct httpd_stats http = { .requests = 0 };
+	struct blob_stats blobs;
+	struct fills_stats fills;
+
+	if (h != NULL)
+		httpd_stats(h, &http);
+	blob_store_stats(e->conf.store, &blobs);
+	fills_stats(e->conf.fills, &fills);
+	r->counters.requests = http.requests;
+	r->counters.hits = atomic_load(&e->hits);
+	r->counters.misses = atomic_load(&e->misses);
+	r->counters.fills = fills.done;
+	r->counters.fill_bytes = edge_status_fill_bytes(e->conf.upstreams);
+	r->counters.cache_bytes = blobs.bytes;
+	r->counters.cache_max = blobs.max_bytes;
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What syncing needs from upstreams: the trust document, and manifests and chunk
+ * tables as snapshots.  The follow thread runs it.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "edge/sync_impl.h"
+#include "proto/check.h"
+#include "proto/clock.h"
+
+#define	FETCH_S		120		/* for a manifest or chunk table */
+#define	TRUST_S		20
+
+/* Takes what is new in a trust document; true when it is a good one. */
+static bool
+take_trust(struct sync *s, const char *text, size_t len, const char *from)
+{
+	struct parse_error err = { .reason = "" };
+	int added;
+
+	added = trust_update(s->conf.trust, text, len, &err);
+	if (added == -1) {
+		log_warn("trust document refused from=%s line=%lu reason=\"%s\"",
+		    from, err.line, err.reason);
+		upstream_bad(s->conf.upstreams, from, err.reason);
+	} else if (added > 0)
+		log_info("trust document taken version=%ju from=%s",
+		    (uintmax_t)trust_version(s->conf.trust), from);
+	if (trust_save(s->conf.trust, s->conf.trust_dir) == -1)
+		log_err("trust document not saved reason=\"%s\"",
+		    strerror(errno));
+	if (trust_version(s->conf.trust) > 0)
+		atomic_store(&s->expires, trust_expires(s->conf.trust));
+	return (added != -1);
+}
+
+bool
+sync_trust(struct sync *s, uint64_t version)
+{
+	char from[UPSTREAM_URL], *text;
+	uint64_t tried = 0;
+	bool good = false;
+	size_t len;
+
+	CHECK_OBJ(s, SYNC_MAGIC);
+	s->trust_ms = clock_boot_ms();
+	while ((text = upstream_get(s->conf.upstreams, &tried,
+	    "/.pkgcast/trust", TRUST_ALL_MAX, TRUST_S, s->conf.interrupt, &len,
+	    from)) != NULL) {
+		if (take_trust(s, text, len, from))
+			good = true;
+		free(text);
+		if (good && trust_version(s->conf.trust) >= version)
+			break;
+	}
+	return (good);
+}
+
+bool
+sync_trust_expired(const struct sync *s, int64_t now)
+{
+
+	return (now >= atomic_load(&s->expires));
+}
+
+/*
+ * All bytes of a manifest or chunk table: from the store, else fetched into it.
+ * 0, or -1: errno.  Its digest is the fill's to verify, which tells of the
+ * upstream that has other bytes.
+ */
+static int
+load_blob(struct sync *s, const char *set, const struct digest *d,
+    uint64_t size, const atomic_bool *stop, char **out, size_t *len)
+{
+	struct fill_want want = { .digest = *d, .size = size, .set = set };
+	struct digest empty;
+	struct blob *b;
+
+	*len = 0;
+	if (size == 0) {
+		digest_of(&empty, "", 0);
+		errno = digest_eq(&empty, d) ? 0 : EBADMSG;
+		return (errno == 0 && (*out = calloc(1, 1)) != NULL ? 0 : -1);
+	}
+	if ((b = blob_get(s->conf.store, d, size)) != NULL) {
+		*out = blob_slurp(b, len);
+		blob_put(&b);
+		if (*out != NULL)
+			return (0);
+	}
+	if (stop == NULL) {
+		errno = ENOENT;
+		return (-1);
+	}
+	if (fill_fetch(s->conf.fills, &want, FETCH_S, stop, &b) == -1)
+		return (-1);
+	*out = blob_slurp(b, len);
+	blob_put(&b);
+	return (*out == NULL ? -1 : 0);
+}
+
+struct snapshot *
+sync_load(struct sync *s, const struct head *h, const atomic_bool *stop,
+    struct parse_error *err)
+{
+	struct snapshot *snapshot = NULL;
+	size_t manifest_len = 0, chunks_len = 0;
+	char *manifest = NULL, *chunks = NULL;
+	uint8_t *rows;
+
+	err->line = 0;
+	err->reason[0] = '\0';
+	if (load_blob(s, h->set, &h->manifest, h->manifest_size, stop,
+	    &manifest, &manifest_len) == -1 || load_blob(s, h->set, &h->chunks,
+	    h->chunks_size, stop, &chunks, &chunks_len) == -1) {
+		if (errno == EBADMSG)
+			(void)parse_fail(err, 0, "the chunk table's digest is "
+			    "not that of an empty one");
+		free(manifest);
+		return (NULL);
+	}
+	rows = (uint8_t *)chunks;
+	if ((snapshot = snapshot_new(h, &manifest, manifest_len, &rows,
+	    chunks_len, false, err)) == NULL)
+		errno = EBADMSG;
+	return (snapshot);
+}

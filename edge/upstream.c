@@ -1,0 +1,869 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The HTTP client: transfers for fills, in one thread of their own around a
+ * curl multi handle, and small documents for the follow thread, in that
+ * thread.  The only file that names libcurl.
+ *
+ * u->lock guards the limits and the list of transfers that wait; all else of a
+ * transfer belongs to the transfer thread, but for `cancel`.
+ */
+#include <sys/param.h>
+#include <sys/queue.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <curl/curl.h>
+
+#include "edge/health.h"
+#include "proto/buf.h"
+#include "proto/check.h"
+#include "proto/clock.h"
+#include "proto/daemon.h"
+#include "proto/log.h"
+
+#define	URL_MAX		8192		/* bytes, percent-coded */
+#define	REDIRECTS_MAX	3
+#define	DISCARD_MAX	65536u		/* bytes of an error's body */
+#define	TICK_MS		1000		/* deadlines are looked at that often */
+#define	IDLE_MS		60000
+#define	TRANSFER_MAGIC	0x7472616eu
+#define	PROTOCOLS	"http,https"
+
+struct limits {
+	int64_t		connect_ms, first_ms;
+	int64_t		low_bytes;	/* a second */
+	int64_t		low_ms;
+	unsigned	per_upstream;
+};
+
+/* What the header fields of the answer said; anew at each status line. */
+struct reply {
+	unsigned	status;
+	bool		has_length, has_range, coded, malformed;
+	unsigned long long length, first, last, total;
+};
+
+struct transfer {
+	unsigned	 magic;
+	struct upstreams *u;
+	struct transfer_want w;
+	char		*set, *path;
+	TAILQ_ENTRY(transfer) link;
+	atomic_bool	 cancel;
+	struct upstream	*upstream;
+	struct limits	 limits;
+	CURL		*curl;
+	struct curl_slist *headers;
+	char		 error[CURL_ERROR_SIZE];
+	bool		 by_path;	/* a static tree's, not by digest */
+	bool		 ranged;
+	struct reply	 reply;
+	bool		 accepted, over;
+	uint64_t	 skip;		/* bytes before `from` to read through */
+	uint64_t	 given;		/* bytes given to data() */
+	uint64_t	 received;
+	int64_t		 start_ms, slow_ms, tick_ms;
+	uint64_t	 tick_received;
+	bool		 first;		/* the answer has begun */
+	enum transfer_result result;
+	enum health_event event;
+	char		 reason[UPSTREAM_REASON];
+};
+
+TAILQ_HEAD(transfers, transfer);
+
+struct upstreams {
+	struct health	 health;
+	pthread_mutex_t	 lock;
+	struct limits	 limits;
+	struct transfers waiting, running;
+	atomic_bool	 stopping;
+	bool		 started;
+	CURLM		*multi;
+	pthread_t	 thread;
+};
+
+static void	*transfer_thread(void *arg);
+
+static void
+set_limits(struct upstreams *u, const struct edge_conf *c)
+{
+
+	(void)pthread_mutex_lock(&u->lock);
+	u->limits = (struct limits){
+		.connect_ms = (int64_t)c->fill_connect * 1000,
+		.first_ms = (int64_t)c->fill_first * 1000,
+		.low_bytes = (int64_t)c->fill_low_rate,
+		.low_ms = (int64_t)c->fill_low_time * 1000,
+		.per_upstream = (unsigned)MIN(c->per_upstream, UINT_MAX),
+	};
+	(void)pthread_mutex_unlock(&u->lock);
+}
+
+struct upstreams *
+upstreams_new(const struct edge_conf *c)
+{
+	struct upstreams *u;
+
+	if ((u = calloc(1, sizeof(*u))) == NULL)
+		return (NULL);
+	TAILQ_INIT(&u->waiting);
+	TAILQ_INIT(&u->running);
+	(void)pthread_mutex_init(&u->lock, NULL);
+	health_init(&u->health);
+	set_limits(u, c);
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != 0 ||
+	    (u->multi = curl_multi_init()) == NULL ||
+	    health_configure(&u->health, c) == -1 ||
+	    pthread_create(&u->thread, NULL, transfer_thread, u) != 0) {
+		upstreams_destroy(&u);
+		errno = ENOMEM;
+		return (NULL);
+	}
+	u->started = true;
+	return (u);
+}
+
+int
+upstreams_configure(struct upstreams *u, const struct edge_conf *c)
+{
+
+	set_limits(u, c);
+	return (health_configure(&u->health, c));
+}
+
+void
+upstreams_stop(struct upstreams *u)
+{
+
+	atomic_store(&u->stopping, true);
+	if (!u->started)
+		return;
+	(void)curl_multi_wakeup(u->multi);
+	(void)pthread_join(u->thread, NULL);
+	u->started = false;
+}
+
+void
+upstreams_destroy(struct upstreams **up)
+{
+	struct upstreams *u = *up;
+
+	if (u == NULL)
+		return;
+	*up = NULL;
+	upstreams_stop(u);
+	if (u->multi != NULL)
+		(void)curl_multi_cleanup(u->multi);
+	health_free(&u->health);
+	(void)pthread_mutex_destroy(&u->lock);
+	free(u);
+	curl_global_cleanup();
+}
+
+size_t
+upstreams_stats(struct upstreams *u, struct upstream_stat *st, size_t n)
+{
+
+	return (health_stats(&u->health, st, n));
+}
+
+void
+upstream_bad(struct upstreams *u, const char *url, const char *reason)
+{
+
+	log_warn("document upstream=%s refused: %s", url, reason);
+	health_bad(&u->health, url, reason);
+}
+
+/* Options that every request has. */
+static int
+set_common(CURL *c, const char *url, const struct limits *l, char *error)
+{
+
+	error[0] = '\0';
+	if (curl_easy_setopt(c, CURLOPT_URL, url) != CURLE_OK ||
+	    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, PROTOCOLS) != CURLE_OK ||
+	    curl_easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, PROTOCOLS) !=
+	    CURLE_OK ||
+	    curl_easy_setopt(c, CURLOPT_USERAGENT,
+	    "pkgcast-edge/" PKGCAST_VERSION) != CURLE_OK)
+		return (-1);
+	(void)curl_easy_setopt(c, CURLOPT_ERRORBUFFER, error);
+	(void)curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+	(void)curl_easy_setopt(c, CURLOPT_HTTP_VERSION,
+	    (long)CURL_HTTP_VERSION_1_1);
+	(void)curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
+	(void)curl_easy_setopt(c, CURLOPT_MAXREDIRS, (long)REDIRECTS_MAX);
+	(void)curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS,
+	    (long)l->connect_ms);
+	(void)curl_easy_setopt(c, CURLOPT_TCP_KEEPALIVE, 1L);
+	return (0);
+}
+
+/* Percent-codes what is not safe everywhere; keeps slashes. */
+static void
+add_path(struct buf *b, const char *path)
+{
+	static const char safe[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	    "abcdefghijklmnopqrstuvwxyz0123456789-._~/:";
+
+	for (; *path != '\0'; path++)
+		if (strchr(safe, *path) != NULL)
+			(void)buf_add(b, path, 1);
+		else
+			(void)buf_addf(b, "%%%02X", (unsigned char)*path);
+}
+
+/* The URL of a transfer; NULL: out of memory or too long. */
+static char *
+transfer_url(struct transfer *t)
+{
+	struct buf b = BUF_INIT(URL_MAX);
+	char hex[DIGEST_HEX + 1], *url = NULL;
+
+	t->by_path = t->upstream->kind == UPSTREAM_STATIC &&
+	    t->set != NULL && t->path != NULL;
+	(void)buf_addf(&b, "%s/", t->upstream->url);
+	if (t->by_path) {
+		add_path(&b, t->set);
+		(void)buf_adds(&b, "/");
+		add_path(&b, t->path);
+	} else
+		(void)buf_addf(&b, ".pkgcast/blob/%s",
+		    digest_hex(&t->w.digest, hex));
+	if (!b.failed)
+		url = buf_take(&b, NULL);
+	buf_free(&b);
+	return (url);
+}
+
+/* The first fault counts; those that follow from it do not. */
+static void
+give_up(struct transfer *t, enum transfer_result result,
+    enum health_event event, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+static void
+give_up(struct transfer *t, enum transfer_result result,
+    enum health_event event, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (t->over)
+		return;
+	t->over = true;
+	t->result = result;
+	t->event = event;
+	va_start(ap, fmt);
+	(void)vsnprintf(t->reason, sizeof(t->reason), fmt, ap);
+	va_end(ap);
+}
+
+/*
+ * Other content than the digest asks for.  In a static tree the path may be
+ * another generation's, which is no lie.
+ */
+static enum health_event
+content_event(const struct transfer *t, enum health_event event)
+{
+
+	return (t->by_path ? HEALTH_NEUTRAL : event);
+}
+
+/* The value of a header line called name, or NULL.  Both may be any bytes. */
+static const char *
+field(const char *line, size_t len, const char *name, size_t *vlen)
+{
+	size_t n = strlen(name);
+
+	if (len <= n || strncasecmp(line, name, n) != 0 || line[n] != ':')
+		return (NULL);
+	for (line += n + 1, len -= n + 1; len > 0 &&
+	    (*line == ' ' || *line == '\t'); line++, len--)
+		;
+	while (len > 0 && strchr(" \t\r\n", line[len - 1]) != NULL)
+		len--;
+	*vlen = len;
+	return (line);
+}
+
+/* "bytes A-B/N" (RFC 9110, 14.4); 0 or -1. */
+static int
+content_range(struct reply *r, const char *v, size_t len)
+{
+	const char *dash, *slash;
+
+	if (len < 6 || strncasecmp(v, "bytes ", 6) != 0)
+		return (-1);
+	v += 6;
+	len -= 6;
+	if ((dash = memchr(v, '-', len)) == NULL ||
+	    (slash = memchr(v, '/', len)) == NULL || slash < dash)
+		return (-1);
+	if (parse_u64(v, (size_t)(dash - v), INT64_MAX, &r->first) == -1 ||
+	    parse_u64(dash + 1, (size_t)(slash - dash) - 1, INT64_MAX,
+	    &r->last) == -1 ||
+	    parse_u64(slash + 1, len - (size_t)(slash + 1 - v), INT64_MAX,
+	    &r->total) == -1)
+		return (-1);
+	return (0);
+}
+
+static void
+header_field(struct reply *r, const char *line, size_t len)
+{
+	unsigned long long length;
+	const char *v;
+	size_t n;
+
+	if ((v = field(line, len, "Content-Length", &n)) != NULL) {
+		if (parse_u64(v, n, INT64_MAX, &length) == -1 ||
+		    (r->has_length && r->length != length))
+			r->malformed = true;
+		r->length = length;
+		r->has_length = true;
+	} else if ((v = field(line, len, "Content-Range", &n)) != NULL) {
+		if (r->has_range || content_range(r, v, n) == -1)
+			r->malformed = true;
+		r->has_range = true;
+	} else if ((v = field(line, len, "Content-Encoding", &n)) != NULL) {
+		if (n > 0 && (n != 8 || strncasecmp(v, "identity", n) != 0))
+			r->coded = true;
+	}
+}
+
+/* The head of the answer is complete: whether its body is what was asked for. */
+static void
+judge(struct transfer *t)
+{
+	const struct reply *r = &t->reply;
+	const struct transfer_want *w = &t->w;
+
+	if (r->status != 200 && r->status != 206)
+		return;			/* finish() knows what it means */
+	if (r->malformed)
+		give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT,
+		    "malformed Content-Length or Content-Range");
+	else if (r->coded)
+		give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT,
+		    "Content-Encoding that was not asked for");
+	else if (r->status == 200 && r->has_length && r->length != w->size)
+		give_up(t, TRANSFER_FAULT, content_event(t, HEALTH_SOFT_FAULT),
+		    "length %llu instead of %" PRIu64, r->length, w->size);
+	else if (r->status == 206 && (!t->ranged || !r->has_range ||
+	    r->first != w->from || r->last != w->to - 1))
+		give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT,
+		    "206 with another range than asked for");
+	else if (r->status == 206 && r->total != w->size)
+		give_up(t, TRANSFER_FAULT, content_event(t, HEALTH_SOFT_FAULT),
+		    "whole length %llu instead of %" PRIu64, r->total,
+		    w->size);
+	/* Knows no ranges: read through what lies before. */
+	t->skip = r->status == 200 ? w->from : 0;
+	t->accepted = !t->over;
+}
+
+static size_t
+on_header(char *line, size_t size, size_t n, void *arg)
+{
+	struct transfer *t = arg;
+	size_t len = size * n;
+
+	CHECK_OBJ(t, TRANSFER_MAGIC);
+	t->first = true;
+	if (len >= 12 && strncasecmp(line, "HTTP/", 5) == 0) {
+		const char *sp = memchr(line, ' ', len);
+		unsigned long long status = 0;
+
+		memset(&t->reply, 0, sizeof(t->reply));
+		if (sp != NULL && line + len - sp >= 4)
+			(void)parse_u64(sp + 1, 3, 999, &status);
+		t->reply.status = (unsigned)status;
+	} else if (len <= 2 && (len == 0 || line[0] == '\r' || line[0] == '\n'))
+		judge(t);
+	else if (!t->accepted)		/* trailers say nothing */
+		header_field(&t->reply, line, len);
+	return (t->over ? 0 : len);
+}
+
+/* Gives bytes that are wanted to the caller. */
+static void
+give(struct transfer *t, const char *p, size_t len)
+{
+
+	switch (t->w.data(t->w.arg, p, len)) {
+	case TRANSFER_GO:
+		t->given += len;
+		break;
+	case TRANSFER_ENOUGH:
+		t->given += len;
+		give_up(t, TRANSFER_STOPPED, HEALTH_GOOD, "enough");
+		break;
+	case TRANSFER_WRONG:
+		give_up(t, TRANSFER_FAULT,
+		    content_event(t, HEALTH_WRONG_BYTES),
+		    "wrong bytes: they have another digest");
+		break;
+	case TRANSFER_BROKEN:
+		give_up(t, TRANSFER_STOPPED, HEALTH_NEUTRAL, "local fault");
+		break;
+	}
+}
+
+static size_t
+on_body(char *p, size_t size, size_t n, void *arg)
+{
+	struct transfer *t = arg;
+	size_t len = size * n, rest = len, part;
+	uint64_t want;
+
+	CHECK_OBJ(t, TRANSFER_MAGIC);
+	t->received += len;
+	if (t->over || atomic_load(&t->cancel))
+		return (0);
+	if (!t->accepted)
+		return (t->received > DISCARD_MAX ? 0 : len);
+	part = (size_t)MIN(t->skip, rest);
+	t->skip -= part;
+	p += part;
+	rest -= part;
+	want = t->w.to - t->w.from - t->given;
+	part = (size_t)MIN(want, rest);
+	if (part > 0)
+		give(t, p, part);
+	if (rest > part && (t->reply.status == 206 || t->w.to == t->w.size))
+		give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT,
+		    "body longer than %" PRIu64 " bytes", t->w.size);
+	else if (rest > part)		/* read through: the rest is known */
+		give_up(t, TRANSFER_DONE, HEALTH_GOOD, "enough");
+	return (t->over ? 0 : len);
+}
+
+/* Makes the request.  -1: not possible for a local reason. */
+static int
+begin(struct transfer *t)
+{
+	CURL *c;
+	char range[64], *url;
+	int ret = -1;
+
+	if ((url = transfer_url(t)) == NULL)
+		return (-1);
+	if ((c = t->curl = curl_easy_init()) == NULL ||
+	    set_common(c, url, &t->limits, t->error) == -1)
+		goto out;
+	if (t->upstream->kind == UPSTREAM_SIBLING &&
+	    (t->headers = curl_slist_append(NULL,
+	    "Cache-Control: only-if-cached")) == NULL)
+		goto out;
+	if ((t->ranged = t->w.from > 0 || t->w.to < t->w.size)) {
+		(void)snprintf(range, sizeof(range), "%" PRIu64 "-%" PRIu64,
+		    t->w.from, t->w.to - 1);
+		if (curl_easy_setopt(c, CURLOPT_RANGE, range) != CURLE_OK)
+			goto out;
+	}
+	(void)curl_easy_setopt(c, CURLOPT_HTTPHEADER, t->headers);
+	(void)curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
+	(void)curl_easy_setopt(c, CURLOPT_HEADERDATA, t);
+	(void)curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
+	(void)curl_easy_setopt(c, CURLOPT_WRITEDATA, t);
+	(void)curl_easy_setopt(c, CURLOPT_PRIVATE, t);
+	t->start_ms = t->tick_ms = clock_boot_ms();
+	ret = curl_multi_add_handle(t->u->multi, c) == CURLM_OK ? 0 : -1;
+out:
+	free(url);
+	return (ret);
+}
+
+static bool
+is_hard(CURLcode rc)
+{
+
+	return (rc == CURLE_COULDNT_CONNECT ||
+	    rc == CURLE_COULDNT_RESOLVE_HOST ||
+	    rc == CURLE_OPERATION_TIMEDOUT);
+}
+
+/* What an ended transfer, which nothing was said about yet, comes to. */
+static void
+conclude(struct transfer *t, CURLcode rc)
+{
+	unsigned status = t->reply.status;
+	uint64_t wanted = t->w.to - t->w.from;
+
+	if (atomic_load(&t->cancel))
+		give_up(t, TRANSFER_STOPPED, HEALTH_NEUTRAL, "cancelled");
+	else if (t->accepted && t->given == wanted)
+		give_up(t, TRANSFER_DONE, HEALTH_GOOD, "done");
+	else if (!t->accepted && (rc == CURLE_OK || rc == CURLE_WRITE_ERROR ||
+	    rc == CURLE_PARTIAL_FILE) && status != 0) {
+		if (status == 404 || status == 410 || (status == 504 &&
+		    t->upstream->kind == UPSTREAM_SIBLING))
+			give_up(t, TRANSFER_ABSENT, HEALTH_GOOD,
+			    "not there (status %u)", status);
+		else
+			give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT,
+			    "status %u", status);
+	} else if (rc == CURLE_OK || rc == CURLE_PARTIAL_FILE)
+		give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT,
+		    "body ended after %" PRIu64 " of %" PRIu64 " bytes",
+		    t->given, wanted);
+	else
+		give_up(t, TRANSFER_FAULT,
+		    is_hard(rc) ? HEALTH_HARD_FAULT : HEALTH_SOFT_FAULT, "%s",
+		    t->error[0] != '\0' ? t->error : curl_easy_strerror(rc));
+}
+
+static void
+transfer_free(struct transfer *t)
+{
+
+	if (t->curl != NULL)
+		curl_easy_cleanup(t->curl);
+	curl_slist_free_all(t->headers);
+	free(t->set);
+	free(t->path);
+	explicit_bzero(&t->magic, sizeof(t->magic));
+	free(t);
+}
+
+/* Tells the caller, and forgets the transfer, which is in no list any more. */
+static void
+finish(struct transfer *t)
+{
+	struct transfer_end e = { .result = t->result };
+
+	if (t->curl != NULL)
+		(void)curl_multi_remove_handle(t->u->multi, t->curl);
+	(void)log_escape(e.reason, sizeof(e.reason), t->reason,
+	    strlen(t->reason));
+	if (t->upstream != NULL) {
+		e.slot = t->upstream->slot;
+		(void)snprintf(e.url, sizeof(e.url), "%s", t->upstream->url);
+		health_end(&t->u->health, t->upstream, t->received, t->event,
+		    e.reason);
+	}
+	t->w.done(t->w.arg, &e);
+	transfer_free(t);
+}
+
+/* Starts a transfer that waits, if its turn has come.  False: not yet. */
+static bool
+try_start(struct upstreams *u, struct transfer *t)
+{
+	bool full = false;
+
+	(void)pthread_mutex_lock(&u->lock);
+	t->limits = u->limits;
+	(void)pthread_mutex_unlock(&u->lock);
+	if (atomic_load(&u->stopping) || atomic_load(&t->cancel))
+		give_up(t, TRANSFER_STOPPED, HEALTH_NEUTRAL, "cancelled");
+	else if ((t->upstream = health_pick(&u->health, t->w.tried, false,
+	    t->w.urgent ? UINT_MAX : t->limits.per_upstream, &full)) == NULL) {
+		if (full)
+			return (false);
+		give_up(t, TRANSFER_NONE, HEALTH_NEUTRAL, "no upstream left");
+	}
+	(void)pthread_mutex_lock(&u->lock);
+	TAILQ_REMOVE(&u->waiting, t, link);
+	(void)pthread_mutex_unlock(&u->lock);
+	if (!t->over && begin(t) == 0) {
+		TAILQ_INSERT_TAIL(&u->running, t, link);
+		return (true);
+	}
+	give_up(t, TRANSFER_STOPPED, HEALTH_NEUTRAL, "out of memory");
+	finish(t);
+	return (true);
+}
+
+static void
+start_waiting(struct upstreams *u)
+{
+	struct transfer *t, *next;
+
+	(void)pthread_mutex_lock(&u->lock);
+	t = TAILQ_FIRST(&u->waiting);
+	(void)pthread_mutex_unlock(&u->lock);
+	/* Only this thread removes; what is added meanwhile wakes the poll. */
+	for (; t != NULL; t = next) {
+		(void)pthread_mutex_lock(&u->lock);
+		next = TAILQ_NEXT(t, link);
+		(void)pthread_mutex_unlock(&u->lock);
+		(void)try_start(u, t);
+	}
+}
+
+/* Limits of time.  Once a second they are certain enough. */
+static void
+tick(struct transfer *t, int64_t now)
+{
+	int64_t ms = now - t->tick_ms;
+
+	if (!t->first) {
+		if (now - t->start_ms >= t->limits.first_ms)
+			give_up(t, TRANSFER_FAULT, HEALTH_HARD_FAULT,
+			    "no answer within %" PRId64 " s",
+			    t->limits.first_ms / 1000);
+		t->tick_ms = now;
+		return;
+	}
+	if (ms < TICK_MS)
+		return;
+	if ((int64_t)(t->received - t->tick_received) * 1000 >=
+	    t->limits.low_bytes * ms)
+		t->slow_ms = 0;
+	else
+		t->slow_ms += ms;
+	t->tick_ms = now;
+	t->tick_received = t->received;
+	if (t->slow_ms >= t->limits.low_ms)
+		give_up(t, TRANSFER_FAULT, HEALTH_HARD_FAULT,
+		    "stalled: below %" PRId64 " bytes/s for %" PRId64 " s",
+		    t->limits.low_bytes, t->limits.low_ms / 1000);
+}
+
+/* Ends what is cancelled or out of time. */
+static void
+reap(struct upstreams *u)
+{
+	struct transfer *t, *next;
+	int64_t now = clock_boot_ms();
+
+	for (t = TAILQ_FIRST(&u->running); t != NULL; t = next) {
+		next = TAILQ_NEXT(t, link);
+		tick(t, now);
+		if (!t->over && !atomic_load(&u->stopping) &&
+		    !atomic_load(&t->cancel))
+			continue;
+		give_up(t, TRANSFER_STOPPED, HEALTH_NEUTRAL, "cancelled");
+		TAILQ_REMOVE(&u->running, t, link);
+		finish(t);
+	}
+}
+
+/* Takes what curl is through with. */
+static void
+collect(struct upstreams *u)
+{
+	struct transfer *t;
+	CURLMsg *m;
+	char *p;
+	int n;
+
+	while ((m = curl_multi_info_read(u->multi, &n)) != NULL) {
+		if (m->msg != CURLMSG_DONE)
+			continue;
+		(void)curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &p);
+		t = (struct transfer *)(void *)p;
+		CHECK_OBJ(t, TRANSFER_MAGIC);
+		conclude(t, m->data.result);
+		TAILQ_REMOVE(&u->running, t, link);
+		finish(t);
+	}
+}
+
+static void *
+transfer_thread(void *arg)
+{
+	struct upstreams *u = arg;
+	bool idle, stopping;
+	int n;
+
+	for (;;) {
+		start_waiting(u);
+		/* Under the lock: who did not see `stopping` has added. */
+		(void)pthread_mutex_lock(&u->lock);
+		stopping = atomic_load(&u->stopping);
+		idle = TAILQ_EMPTY(&u->running) && TAILQ_EMPTY(&u->waiting);
+		(void)pthread_mutex_unlock(&u->lock);
+		if (idle && stopping)
+			break;
+		(void)curl_multi_poll(u->multi, NULL, 0,
+		    idle ? IDLE_MS : TICK_MS, NULL);
+		(void)curl_multi_perform(u->multi, &n);
+		collect(u);
+		reap(u);
+	}
+	return (NULL);
+}
+
+struct transfer *
+transfer_start(struct upstreams *u, const struct transfer_want *w)
+{
+	struct transfer *t;
+
+	CHECK(w->from < w->to && w->to <= w->size);
+	if ((t = calloc(1, sizeof(*t))) == NULL)
+		return (NULL);
+	t->magic = TRANSFER_MAGIC;
+	t->u = u;
+	t->w = *w;
+	t->w.set = t->w.path = NULL;
+	if ((w->set != NULL && (t->set = strdup(w->set)) == NULL) ||
+	    (w->path != NULL && (t->path = strdup(w->path)) == NULL)) {
+		transfer_free(t);
+		return (NULL);
+	}
+	(void)pthread_mutex_lock(&u->lock);
+	if (atomic_load(&u->stopping)) {
+		(void)pthread_mutex_unlock(&u->lock);
+		transfer_free(t);
+		return (NULL);
+	}
+	if (w->urgent)
+		TAILQ_INSERT_HEAD(&u->waiting, t, link);
+	else
+		TAILQ_INSERT_TAIL(&u->waiting, t, link);
+	(void)pthread_mutex_unlock(&u->lock);
+	(void)curl_multi_wakeup(u->multi);
+	return (t);
+}
+
+void
+transfer_cancel(struct upstreams *u, struct transfer *t)
+{
+
+	CHECK_OBJ(t, TRANSFER_MAGIC);
+	atomic_store(&t->cancel, true);
+	(void)curl_multi_wakeup(u->multi);
+}
+
+/* A document on its way. */
+struct document {
+	struct upstreams *u;
+	const atomic_bool *stop;
+	struct buf	 body;
+};
+
+static size_t
+on_document(char *p, size_t size, size_t n, void *arg)
+{
+	struct document *d = arg;
+
+	return (buf_add(&d->body, p, size * n) == 0 ? size * n : 0);
+}
+
+static int
+on_progress(void *arg, curl_off_t total, curl_off_t now, curl_off_t up_total,
+    curl_off_t up)
+{
+	struct document *d = arg;
+
+	(void)total;
+	(void)now;
+	(void)up_total;
+	(void)up;
+	return (atomic_load(&d->u->stopping) ||
+	    (d->stop != NULL && atomic_load(d->stop)));
+}
+
+/* One GET of a document.  *status: of the answer.  What went wrong in error. */
+static CURLcode
+get(struct document *d, const char *url, unsigned timeout_s, long *status,
+    char *error)
+{
+	struct limits l;
+	CURLcode rc = CURLE_OUT_OF_MEMORY;
+	CURL *c;
+
+	(void)pthread_mutex_lock(&d->u->lock);
+	l = d->u->limits;
+	(void)pthread_mutex_unlock(&d->u->lock);
+	*status = 0;
+	if ((c = curl_easy_init()) == NULL)
+		return (rc);
+	if (set_common(c, url, &l, error) == 0) {
+		(void)curl_easy_setopt(c, CURLOPT_TIMEOUT_MS,
+		    (long)timeout_s * 1000);
+		(void)curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+		(void)curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION,
+		    on_progress);
+		(void)curl_easy_setopt(c, CURLOPT_XFERINFODATA, d);
+		(void)curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_document);
+		(void)curl_easy_setopt(c, CURLOPT_WRITEDATA, d);
+		rc = curl_easy_perform(c);
+		(void)curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, status);
+	}
+	curl_easy_cleanup(c);
+	return (rc);
+}
+
+/*
+ * Asks one upstream.  NULL: errno ENOENT (not there), ECANCELED or EIO.  The
+ * use of `from` is ended.
+ */
+static char *
+get_from(struct document *d, struct upstream *from, const char *target,
+    unsigned timeout_s, size_t *len)
+{
+	enum health_event event = HEALTH_GOOD;
+	char error[CURL_ERROR_SIZE], reason[UPSTREAM_REASON] = "", *p = NULL;
+	char url[UPSTREAM_URL + 256];
+	CURLcode rc;
+	long status;
+	int e = EIO;
+
+	(void)snprintf(url, sizeof(url), "%s%s", from->url, target);
+	rc = get(d, url, timeout_s, &status, error);
+	if (rc == CURLE_ABORTED_BY_CALLBACK) {
+		event = HEALTH_NEUTRAL;
+		e = ECANCELED;
+	} else if (d->body.failed)
+		(void)snprintf(reason, sizeof(reason),
+		    "longer than %zu bytes", d->body.max);
+	else if (rc != CURLE_OK)
+		(void)log_escape(reason, sizeof(reason), error[0] != '\0' ?
+		    error : curl_easy_strerror(rc), strlen(error[0] != '\0' ?
+		    error : curl_easy_strerror(rc)));
+	else if (status == 404 || status == 410)
+		e = ENOENT;
+	else if (status != 200)
+		(void)snprintf(reason, sizeof(reason), "status %ld", status);
+	else if (buf_add(&d->body, "", 0) == 0)
+		p = buf_take(&d->body, len);
+	if (reason[0] != '\0') {
+		event = is_hard(rc) ? HEALTH_HARD_FAULT : HEALTH_SOFT_FAULT;
+		log_warn("document upstream=%s target=%s reason=%s", from->url,
+		    target, reason);
+	}
+	health_end(&d->u->health, from, d->body.len + (p != NULL ? *len : 0),
+	    event, reason);
+	errno = e;
+	return (p);
+}
+
+char *
+upstream_get(struct upstreams *u, uint64_t *tried, const char *target,
+    size_t max, unsigned timeout_s, const atomic_bool *stop, size_t *len,
+    char from[UPSTREAM_URL])
+{
+	struct document d = { .u = u, .stop = stop, .body = BUF_INIT(max) };
+	struct upstream *one;
+	char *p = NULL;
+	int e = ENOENT;
+	bool full;
+
+	from[0] = '\0';
+	while (p == NULL && e != ECANCELED && !atomic_load(&u->stopping) &&
+	    (one = health_pick(&u->health, *tried, true, UINT_MAX,
+	    &full)) != NULL) {
+		*tried |= UINT64_C(1) << one->slot;
+		(void)snprintf(from, UPSTREAM_URL, "%s", one->url);
+		p = get_from(&d, one, target, timeout_s, len);
+		if (p == NULL && errno != ENOENT)
+			e = errno;
+		buf_free(&d.body);
+		d.body = (struct buf)BUF_INIT(max);
+	}
+	if (p == NULL)
+		errno = atomic_load(&u->stopping) ? ECANCELED : e;
+	return (p);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef EDGE_UPSTREAM_H
+#define	EDGE_UPSTREAM_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/config.h"
+#include "proto/digest.h"
+
+/*
+ * The upstreams: where an edge fills from, how well each does, and the HTTP
+ * client.  upstream.c is the only file that names libcurl.  Any thread.
+ */
+#define	UPSTREAMS_MAX	64		/* one bit each in a `tried` mask */
+#define	UPSTREAM_URL	512
+#define	UPSTREAM_REASON	192
+
+struct upstreams;
+
+/*
+ * Copies what it needs of c.  Starts one thread, so after the start-up's
+ * privileges are dropped and signals are blocked.  NULL: errno.
+ */
+struct upstreams *upstreams_new(const struct edge_conf *c);
+/* HUP: upstreams with the same URL keep their health and counters. */
+int		 upstreams_configure(struct upstreams *u,
+		    const struct edge_conf *c);
+/* Ends all transfers (their `done` is called) and upstream_get() calls, and
+ * the thread.  Later transfers end at once. */
+void		 upstreams_stop(struct upstreams *u);
+void		 upstreams_destroy(struct upstreams **u);
+
+/*
+ * A small document, for the follow thread: blocks.  target begins with a slash
+ * ("/.pkgcast/heads").  Asks the upstreams whose bits are not in *tried, in
+ * order of preference, sets the bits of those that it asked, and returns the
+ * first answer of at most max bytes: malloc'd, NUL behind it.  So a caller that
+ * refuses the content calls again, with the same *tried, for the next one's.
+ * NULL: none left; errno ENOENT when all said 404, else EIO, or ECANCELED.
+ * from: the upstream's URL, for messages.  stop may be NULL.
+ */
+char		*upstream_get(struct upstreams *u, uint64_t *tried,
+		    const char *target, size_t max, unsigned timeout_s,
+		    const atomic_bool *stop, size_t *len,
+		    char from[UPSTREAM_URL]);
+/* A document from there was no good: logged, set aside like wrong bytes. */
+void		 upstream_bad(struct upstreams *u, const char *url,
+		    const char *reason);
+
+struct upstream_stat {
+	char			url[UPSTREAM_URL];
+	enum upstream_kind	kind;
+	uint64_t		requests, bytes, faults;
+	unsigned		running;	/* transfers now */
+	bool			aside;
+	int64_t			aside_s;	/* how much longer */
+	char			reason[UPSTREAM_REASON];	/* last fault; "" */
+};
+/* Fills at most n; returns how many there are. */
+size_t		 upstreams_stats(struct upstreams *u, struct upstream_stat *st,
+		    size_t n);
+
+/*
+ * Transfers, for fill.c: one GET of a blob, or of a part of it, from the best
+ * upstream that is not in `tried`, chosen when its turn comes.
+ */
+struct transfer;
+
+enum transfer_more {
+	TRANSFER_GO,
+	TRANSFER_ENOUGH,		/* no more wanted: no fault */
+	TRANSFER_WRONG,			/* these bytes failed verification */
+	TRANSFER_BROKEN			/* a local fault, not the upstream's */
+};
+enum transfer_result {
+	TRANSFER_DONE,			/* every byte that was asked for came */
+	TRANSFER_STOPPED,		/* by data(), cancel or stop */
+	TRANSFER_ABSENT,		/* not there: no fault */
+	TRANSFER_FAULT,
+	TRANSFER_NONE			/* nobody left to ask */
+};
+struct transfer_end {
+	enum transfer_result	result;
+	unsigned		slot;		/* bit in `tried` */
+	char			url[UPSTREAM_URL];	/* "" for NONE */
+	char			reason[UPSTREAM_REASON];
+};
+struct transfer_want {
+	struct digest	 digest;
+	uint64_t	 size;			/* of the whole blob */
+	uint64_t	 from, to;		/* to is exclusive, > from */
+	const char	*set, *path;		/* NULL: not known; copied */
+	uint64_t	 tried;
+	bool		 urgent;		/* before those that wait */
+	/*
+	 * Both are called in the transfer thread with no lock held; data with
+	 * bytes in order from `from` on, never beyond `to`.  done is called
+	 * once, last; the transfer is gone with it.
+	 */
+	enum transfer_more (*data)(void *arg, const void *p, size_t len);
+	void		(*done)(void *arg, const struct transfer_end *e);
+	void		*arg;
+};
+/* NULL: out of memory, or stopped; then done is not called.  Never calls back
+ * itself. */
+struct transfer	*transfer_start(struct upstreams *u,
+		    const struct transfer_want *w);
+/* Before done was entered (the caller's lock sees to that).  done follows. */
+void		 transfer_cancel(struct upstreams *u, struct transfer *t);
+
+#endif

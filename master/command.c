@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the commands of pkgcast(1) share: signals, usage, the folder they keep
+ * things in.  Called by master/pkgcast.c and the cmd_ files, in the
+ * program's one thread.
+ */
+
+#include <sys/types.h>
+
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "master/command.h"
+
+volatile sig_atomic_t command_stop;
+bool command_verbose;
+
+static const struct {
+	const char *command, *usage;
+} usages[] = {
+	{ "publish",
+	    "publish SET DIR [--withdraw] [--entry GLOB]... [--force]\n"
+	    "               [--prepare-wait SECONDS]" },
+	{ "rollback", "rollback SET [GENERATION] [--prepare-wait SECONDS]" },
+	{ "status", "status [--json]" },
+	{ "verify", "verify SET DIR|URL [--root-key KEY]..." },
+	{ "keys", "keys generate [-W | --no-password] [FILE]" },
+	{ "keys", "keys show [FILE]" },
+	{ "trust",
+	    "trust init [--root FILE]... [--threshold N]\n"
+	    "               [--publisher KEY|FILE[:GLOB]]... [--expires DATE|DAYSd]\n"
+	    "               [--out FILE]" },
+	{ "trust", "trust show [FILE]" },
+	{ "edge", "edge invite NAME [--url URL] [--master HOST]" },
+	{ "edge", "edge allow NAME PUBLICKEY [URL]" },
+	{ "edge", "edge list" },
+	{ "edge", "edge revoke NAME" },
+	{ "help", "help [COMMAND]" },
+};
+
+static void
+caught(int sig)
+{
+
+	(void)sig;
+	command_stop = 1;
+}
+
+void
+command_catch(void)
+{
+	struct sigaction sa;
+
+	memset(&sa, 0, sizeof(sa));
+	sa.sa_handler = caught;
+	sa.sa_flags = (int)SA_RESETHAND;
+	(void)sigemptyset(&sa.sa_mask);
+	(void)sigaction(SIGINT, &sa, NULL);
+	(void)sigaction(SIGTERM, &sa, NULL);
+	(void)sigaction(SIGHUP, &sa, NULL);
+	sa.sa_handler = SIG_IGN;
+	sa.sa_flags = 0;
+	(void)sigaction(SIGPIPE, &sa, NULL);
+}
+
+int
+command_usage(const char *command)
+{
+	const char *lead = "usage:";
+	size_t i;
+
+	if (command == NULL) {
+		(void)fprintf(stderr,
+		    "usage: pkgcast [-v] [-c FILE] COMMAND [ARGUMENT]...\n");
+		lead = "      ";
+	}
+	for (i = 0; i < sizeof(usages) / sizeof(usages[0]); i++) {
+		if (command != NULL && strcmp(usages[i].command, command) != 0)
+			continue;
+		(void)fprintf(stderr, "%s pkgcast %s\n", lead,
+		    usages[i].usage);
+		lead = "      ";
+	}
+	return (COMMAND_USAGE);
+}
+
+char *
+command_home(const struct pkgcast_conf *c, struct parse_error *err)
+{
+	const struct passwd *pw;
+	const char *home;
+	char *path = NULL;
+
+	if (c->home != NULL)
+		return (strdup(c->home));
+	if ((home = getenv("HOME")) == NULL || home[0] != '/') {
+		if ((pw = getpwuid(getuid())) == NULL) {
+			(void)parse_fail(err, 0, "no home folder: set \"home\" in pkgcast.conf");
+			return (NULL);
+		}
+		home = pw->pw_dir;
+	}
+	if (asprintf(&path, "%s/.pkgcast", home) == -1) {
+		(void)parse_fail(err, 0, "out of memory");
+		return (NULL);
+	}
+	return (path);
+}
+
+void
+command_sleep_ms(long ms)
+{
+	struct timespec ts = {
+		.tv_sec = ms / 1000,
+		.tv_nsec = ms % 1000 * 1000000
+	};
+
+	if (!command_stop)
+		(void)nanosleep(&ts, NULL);
+}
+
+char *
+command_bytes(unsigned long long n, char out[COMMAND_BYTES])
+{
+	static const char unit[] = "kMGTPE";
+	double v = (double)n;
+	size_t i;
+
+	if (n < 1000) {
+		(void)snprintf(out, COMMAND_BYTES, "%llu B", n);
+		return (out);
+	}
+	for (i = 0, v /= 1000; v >= 999.95 && unit[i + 1] != '\0'; i++)
+		v /= 1000;
+	(void)snprintf(out, COMMAND_BYTES, "%.1f %cB", v, unit[i]);
+	return (out);
+}

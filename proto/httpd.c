@@ -1,0 +1,775 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The HTTP server of both daemons: the only file that names libmicrohttpd.
+ * It turns requests into calls of the daemon's handler, and answers into
+ * responses; refuses what framing.c finds ambiguous; and suspends and resumes
+ * connections that wait.  Handlers and bodies run on the library's worker
+ * threads; httpd_start() and httpd_stop() on the daemon's main thread;
+ * httpd_wake() on any.
+ *
+ * A request lives inside its connection's object: one at a time, and its body
+ * is released before the connection is closed.
+ */
+#include <sys/socket.h>
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <microhttpd.h>
+
+#include "proto/check.h"
+#include "proto/clock.h"
+#include "proto/fd.h"
+#include "proto/framing.h"
+#include "proto/httpd_request.h"
+#include "proto/log.h"
+
+#define	HTTPD_MAGIC	0x68747470u
+
+#define	STREAM_BLOCK	16384		/* bytes; the buffer of each stream */
+#define	UPLOAD_MEMORY	(256u << 10)	/* a connection that takes uploads */
+#define	THREADS_MAX	256
+#define	LOG_BURST	2		/* of the library's messages a second */
+#define	STOP_STEP_MS	20
+#define	CLOSE_MS	5000		/* for connections that were cut */
+
+struct httpd {
+	unsigned		 magic;
+	struct httpd_conf	 conf;
+	struct conn_table	*table;
+	size_t			 n;
+	struct MHD_Daemon	**daemon;
+	_Atomic uint64_t	 requests, connections, refused, bytes;
+};
+
+/* The library lets go of a response's body. */
+static void
+body_free(void *arg)
+{
+	struct httpd_body *b = arg;
+
+	httpd_body_destroy(&b);
+}
+
+static ssize_t
+stream_read(void *arg, uint64_t pos, char *buf, size_t max)
+{
+	struct httpd_body *b = arg;
+	struct httpd_request *r;
+	ssize_t n;
+
+	CHECK_OBJ(b, BODY_MAGIC);
+	r = b->request;
+	for (;;) {
+		if (conn_is_cut(&r->conn))
+			return (MHD_CONTENT_READER_END_WITH_ERROR);
+		n = b->read(b->arg, b->offset + pos, buf, max);
+		if (n > 0) {
+			CHECK((size_t)n <= max);
+			r->handed = pos + (uint64_t)n;
+			return (n);
+		}
+		if (n != HTTPD_WAIT)
+			return (MHD_CONTENT_READER_END_WITH_ERROR);
+		switch (conn_wait(&r->conn)) {
+		case CONN_AGAIN:
+			break;
+		case CONN_SUSPENDED:
+			return (0);
+		case CONN_CUT:
+			return (MHD_CONTENT_READER_END_WITH_ERROR);
+		}
+	}
+}
+
+/* Of HEAD and 304, whose body is announced and never read. */
+static ssize_t
+no_read(void *arg, uint64_t pos, char *buf, size_t max)
+{
+
+	(void)arg;
+	(void)pos;
+	(void)buf;
+	(void)max;
+	return (MHD_CONTENT_READER_END_WITH_ERROR);
+}
+
+/* A response of len bytes; takes *bp over where it is sent. */
+static struct MHD_Response *
+response_new(struct httpd_request *r, const struct answer *a,
+    struct httpd_body **bp)
+{
+	static char nothing[1];
+	struct MHD_Response *resp;
+	struct httpd_body *b = *bp;
+
+	if (a->length == 0)
+		return (MHD_create_response_from_buffer(0, nothing,
+		    MHD_RESPMEM_PERSISTENT));
+	if (!a->send_body)
+		return (MHD_create_response_from_callback(a->length, 1,
+		    no_read, NULL, NULL));
+	CHECK_OBJ(b, BODY_MAGIC);
+	b->offset = a->offset;
+	b->request = r;
+	switch (b->kind) {
+	case BODY_MEM:
+		CHECK(a->offset <= b->len && a->length <= b->len - a->offset);
+		resp = MHD_create_response_from_buffer_with_free_callback_cls(
+		    a->length, (char *)(uintptr_t)b->p + a->offset,
+		    body_free, b);
+		break;
+	case BODY_FD:
+		resp = MHD_create_response_from_fd_at_offset64(a->length,
+		    b->fd, a->offset);
+		if (resp != NULL)
+			b->fd = -1;
+		return (resp);
+	case BODY_STREAM:
+		resp = MHD_create_response_from_callback(a->length,
+		    STREAM_BLOCK, stream_read, b, body_free);
+		r->streams = resp != NULL;
+		break;
+	default:
+		CHECK(false);
+	}
+	if (resp != NULL)
+		*bp = NULL;
+	return (resp);
+}
+
+void
+httpd_reply(struct httpd_request *r, const struct answer *a,
+    struct httpd_body **body)
+{
+	struct httpd_body *none = NULL;
+	size_t i;
+
+	CHECK_OBJ(r, REQUEST_MAGIC);
+	CHECK(r->action == ACTION_NONE);
+	if (body == NULL)
+		body = &none;
+	r->action = ACTION_REPLY;
+	r->status = a->status;
+	r->body_length = a->send_body ? a->length : 0;
+	/* Without memory for it the connection is cut, see answer_now(). */
+	r->response = response_new(r, a, body);
+	httpd_body_destroy(body);
+	if (r->response == NULL)
+		return;
+	for (i = 0; i < a->nheader; i++)
+		(void)MHD_add_response_header(r->response, a->header[i].name,
+		    a->header[i].value);
+	if (r->httpd->conf.server != NULL) {
+		char via[ANSWER_VALUE];
+
+		(void)snprintf(via, sizeof(via), "1.1 %s",
+		    r->httpd->conf.server);
+		(void)MHD_add_response_header(r->response, "Via", via);
+	}
+}
+
+void
+httpd_reply_status(struct httpd_request *r, unsigned status,
+    unsigned retry_after)
+{
+	struct answer a;
+
+	answer_status(&a, status, retry_after);
+	httpd_reply(r, &a, NULL);
+}
+
+/* From the library to the handler. */
+
+static enum MHD_Result
+answer_now(struct httpd_request *r)
+{
+	enum MHD_Result ok;
+
+	if (r->response == NULL)
+		return (MHD_NO);
+	conn_phase(&r->conn, CONN_SEND);
+	ok = MHD_queue_response(r->mhd, r->status, r->response);
+	MHD_destroy_response(r->response);
+	r->response = NULL;
+	return (ok);
+}
+
+/* Calls the handler, as often as it was woken before it could wait. */
+static enum MHD_Result
+dispatch(struct httpd_request *r)
+{
+	const struct httpd_conf *conf = &r->httpd->conf;
+
+	for (;;) {
+		if (conn_is_cut(&r->conn))
+			return (MHD_NO);
+		r->action = ACTION_NONE;
+		conf->handler(conf->arg, r);
+		CHECK(r->action != ACTION_NONE);
+		switch (r->action) {
+		case ACTION_REPLY:
+			r->early = r->length > r->received;
+			return (answer_now(r));
+		case ACTION_ACCEPT:
+			r->accepted = true;
+			conn_phase(&r->conn, CONN_RECEIVE);
+			return (MHD_YES);
+		case ACTION_NONE:
+		case ACTION_WAIT:
+			break;
+		}
+		switch (conn_wait(&r->conn)) {
+		case CONN_AGAIN:
+			break;
+		case CONN_SUSPENDED:
+			return (MHD_YES);
+		case CONN_CUT:
+			return (MHD_NO);
+		}
+	}
+}
+
+struct head_walk {
+	struct framing		 framing;
+	const char		*end;	/* expected place of the next name */
+	size_t			 size;	/* of all values, with room to join */
+};
+
+/*
+ * libmicrohttpd before 1.0 parses in place and hides bare LF, NUL and folded
+ * lines; the gaps between what it found give them away.
+ */
+static void
+check_gap(struct head_walk *w, const char *name, const char *value)
+{
+
+#if MHD_VERSION < 0x01000000
+	if (name != w->end)
+		w->framing.bad = true;
+	w->end = value + strlen(value) + 2;	/* CR LF */
+#else
+	(void)w;
+	(void)name;
+	(void)value;
+#endif
+}
+
+/*
+ * Likewise the end: it takes a line that begins with a colon for the empty one,
+ * and what follows for the next request.
+ */
+static void
+check_end(struct head_walk *w, struct MHD_Connection *mhd, const char *start)
+{
+
+#if MHD_VERSION < 0x01000000
+	const union MHD_ConnectionInfo *info;
+
+	info = MHD_get_connection_info(mhd,
+	    MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+	if (info == NULL || start + info->header_size != w->end + 2)
+		w->framing.bad = true;
+#else
+	(void)w;
+	(void)mhd;
+	(void)start;
+#endif
+}
+
+static enum MHD_Result
+see_field(void *arg, enum MHD_ValueKind kind, const char *name, size_t name_len,
+    const char *value, size_t value_len)
+{
+	struct head_walk *w = arg;
+
+	(void)kind;
+	if (value == NULL)		/* a line without a colon */
+		w->framing.bad = true;
+	if (w->framing.bad)
+		return (MHD_NO);
+	if (strlen(name) != name_len || strlen(value) != value_len)
+		w->framing.bad = true;
+	check_gap(w, name, value);
+	framing_field(&w->framing, name, value);
+	w->size += strlen(value) + sizeof(", ");
+	return (MHD_YES);
+}
+
+static enum MHD_Result
+join_field(void *arg, enum MHD_ValueKind kind, const char *name,
+    size_t name_len, const char *value, size_t value_len)
+{
+
+	(void)kind;
+	(void)name_len;
+	(void)value_len;
+	httpd_request_join(arg, name, value);
+	return (MHD_YES);
+}
+
+static enum MHD_Result
+keep_field(void *arg, enum MHD_ValueKind kind, const char *name,
+    size_t name_len, const char *value, size_t value_len)
+{
+	struct httpd_request *r = arg;
+	struct httpd_join j = { .r = r, .name = name };
+
+	(void)kind;
+	(void)name_len;
+	(void)value_len;
+	if (httpd_request_keep(r, name, value))
+		(void)MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND,
+		    join_field, &j);
+	return (MHD_YES);
+}
+
+/* Checks a request's head and keeps its fields.  0, or the status to refuse
+ * with; -1: out of memory. */
+static int
+read_head(struct httpd_request *r, const char *url, const char *method,
+    const char *version)
+{
+	bool uploads = r->httpd->conf.on_body != NULL;
+	struct head_walk w;
+	unsigned verdict;
+
+	(void)memset(&w, 0, sizeof(w));
+	r->method = framing_method(method);
+	(void)snprintf(r->verb, sizeof(r->verb), "%s", method);
+	r->version = strcmp(version, MHD_HTTP_VERSION_1_0) == 0 ? 10 : 11;
+#if MHD_VERSION < 0x01000000
+	if (url != method + strlen(method) + 1 ||
+	    version != url + r->target_len + 1)
+		w.framing.bad = true;
+	w.end = version + strlen(version) + 2;
+#else
+	(void)url;
+#endif
+	(void)MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, see_field,
+	    &w);
+	check_end(&w, r->mhd, method);
+	if ((verdict = framing_verdict(&w.framing, r->method, version,
+	    r->target, uploads)) != 0)
+		return ((int)verdict);
+	r->length = w.framing.length;
+	if (httpd_request_room(r, r->text_len + 2 * w.size + 1) == -1)
+		return (-1);
+	r->target = r->text;
+	(void)MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, keep_field,
+	    r);
+	return (0);
+}
+
+/*
+ * The first call: the head was read, a body was not.  A response that is queued
+ * now also closes the connection, which is what a refusal wants.
+ */
+static enum MHD_Result
+begin(struct httpd_request *r, const char *url, const char *method,
+    const char *version)
+{
+	struct answer a;
+	int status;
+
+	r->begun = true;
+	conn_phase(&r->conn, CONN_WORK);
+	if ((status = read_head(r, url, method, version)) == -1)
+		return (MHD_NO);
+	if (status != 0) {
+		atomic_fetch_add(&r->httpd->refused, 1);
+		answer_status(&a, (unsigned)status, 0);
+		if (status == 405)
+			answer_header(&a, "Allow", "%s",
+			    r->httpd->conf.on_body != NULL ?
+			    "GET, HEAD, OPTIONS, POST, PUT" :
+			    "GET, HEAD, OPTIONS");
+		r->early = true;
+		httpd_reply(r, &a, NULL);
+		return (answer_now(r));
+	}
+	atomic_fetch_add(&r->httpd->requests, 1);
+	return (r->length > 0 ? dispatch(r) : MHD_YES);
+}
+
+static enum MHD_Result
+handle(void *arg, struct MHD_Connection *mhd, const char *url,
+    const char *method, const char *version, const char *data, size_t *size,
+    void **ctx)
+{
+	struct httpd_request *r = *ctx;
+	const struct httpd_conf *conf;
+
+	(void)arg;
+	(void)mhd;
+	if (r == NULL)			/* no memory for its target */
+		return (MHD_NO);
+	CHECK_OBJ(r, REQUEST_MAGIC);
+	if (!r->begun)
+		return (begin(r, url, method, version));
+	if (*size == 0)
+		return (dispatch(r));
+	conf = &r->httpd->conf;
+	if (!r->accepted || *size > r->length - r->received)
+		return (MHD_NO);
+	r->received += *size;
+	conn_received(&r->conn, *size);
+	if (conf->on_body(conf->arg, r, data, *size) == -1)
+		return (MHD_NO);
+	*size = 0;
+	if (r->received == r->length)
+		conn_phase(&r->conn, CONN_WORK);
+	return (MHD_YES);
+}
+
+static struct httpd_request *
+request_of(struct MHD_Connection *mhd)
+{
+	const union MHD_ConnectionInfo *info;
+
+	info = MHD_get_connection_info(mhd,
+	    MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	return (info == NULL ? NULL : info->socket_context);
+}
+
+/* The request line was read: its target, before the library takes it apart. */
+static void *
+request_line(void *arg, const char *uri, struct MHD_Connection *mhd)
+{
+	struct httpd_request *r = request_of(mhd);
+	size_t len = strlen(uri);
+
+	(void)arg;
+	if (r == NULL)
+		return (NULL);
+	CHECK_OBJ(r, REQUEST_MAGIC);
+	if (httpd_request_room(r, len + 1) == -1)
+		return (NULL);
+	(void)memcpy(r->text, uri, len + 1);
+	r->target = r->text;
+	r->target_len = len;
+	r->text_len = len + 1;
+	r->active = true;
+	r->early = false;
+	conn_request(&r->conn);
+	return (r);
+}
+
+static void
+completed(void *arg, struct MHD_Connection *mhd, void **ctx,
+    enum MHD_RequestTerminationCode toe)
+{
+	struct httpd_request *r = *ctx;
+	bool complete = toe == MHD_REQUEST_TERMINATED_COMPLETED_OK;
+
+	(void)arg;
+	(void)mhd;
+	*ctx = NULL;
+	if (r == NULL)
+		return;
+	CHECK_OBJ(r, REQUEST_MAGIC);
+	atomic_fetch_add(&r->httpd->bytes, complete ? r->body_length :
+	    r->handed);
+	if (r->active && r->httpd->conf.log != NULL)
+		httpd_request_log(r, r->httpd->conf.log, complete);
+	if (r->state_release != NULL)
+		r->state_release(r->state);
+	httpd_request_reset(r);
+	conn_phase(&r->conn, CONN_IDLE);
+}
+
+static void
+suspend(struct conn *c)
+{
+	struct httpd_request *r = (struct httpd_request *)(void *)
+	    ((char *)c - offsetof(struct httpd_request, conn));
+
+	MHD_suspend_connection(r->mhd);
+}
+
+static void
+resume(struct conn *c)
+{
+	struct httpd_request *r = (struct httpd_request *)(void *)
+	    ((char *)c - offsetof(struct httpd_request, conn));
+
+	MHD_resume_connection(r->mhd);
+}
+
+static void
+connection_open(struct httpd *h, struct MHD_Connection *mhd, void **ctx)
+{
+	const union MHD_ConnectionInfo *fd, *addr;
+	struct httpd_request *r;
+
+	fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+	addr = MHD_get_connection_info(mhd,
+	    MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	if (fd == NULL || addr == NULL || (r = calloc(1, sizeof(*r))) == NULL)
+		return;			/* its requests end at request_line() */
+	r->magic = REQUEST_MAGIC;
+	r->httpd = h;
+	r->mhd = mhd;
+	httpd_request_reset(r);
+	conn_open(&r->conn, h->table, fd->connect_fd, addr->client_addr);
+	atomic_fetch_add(&h->connections, 1);
+	*ctx = r;
+}
+
+static void
+connection(void *arg, struct MHD_Connection *mhd, void **ctx,
+    enum MHD_ConnectionNotificationCode code)
+{
+	struct httpd *h = arg;
+	struct httpd_request *r = *ctx;
+
+	CHECK_OBJ(h, HTTPD_MAGIC);
+	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+		connection_open(h, mhd, ctx);
+		return;
+	}
+	if (r == NULL)
+		return;
+	CHECK_OBJ(r, REQUEST_MAGIC);
+	*ctx = NULL;
+	conn_close(&r->conn, r->early);
+	free(r->text);
+	explicit_bzero(r, sizeof(*r));
+	free(r);
+}
+
+/* Targets stay as they were sent: route.c decodes, once. */
+static size_t
+unescape(void *arg, struct MHD_Connection *mhd, char *s)
+{
+
+	(void)arg;
+	(void)mhd;
+	return (strlen(s));
+}
+
+static void library_log(void *arg, const char *fmt, va_list ap)
+    __attribute__((format(printf, 2, 0)));
+
+/* What the library says whenever a client goes away, is cut, or sends what
+ * cannot be parsed. */
+static bool
+is_routine(const char *message)
+{
+	static const char *const starts[] = {
+		"Closing connection", "Connection socket is closed",
+		"Failed to send", "Failed to parse", "Error processing request",
+		"Application reported internal error", "Too large value",
+		"Received HTTP/1.1 request without",
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(starts) / sizeof(starts[0]); i++)
+		if (strncmp(message, starts[i], strlen(starts[i])) == 0)
+			return (true);
+	return (false);
+}
+
+static void
+library_log(void *arg, const char *fmt, va_list ap)
+{
+	static struct log_limit limit;
+	char text[LOG_TEXT], line[LOG_TEXT];
+	size_t len;
+
+	(void)arg;
+	if (vsnprintf(text, sizeof(text), fmt, ap) < 0)
+		return;
+	for (len = strlen(text); len > 0 && isspace((unsigned char)
+	    text[len - 1]); len--)
+		continue;
+	(void)log_escape(line, sizeof(line), text, len);
+	if (is_routine(text))
+		log_debug("httpd: %s", line);
+	else if (log_allowed(&limit, LOG_BURST))
+		log_warn("httpd: %s", line);
+}
+
+/* Starting and stopping. */
+
+void
+httpd_conf_defaults(struct httpd_conf *c)
+{
+
+	c->connections = 10000;
+	c->per_address = 256;
+	c->header_s = 15;
+	c->idle_s = 75;
+	c->body_bytes = 61440;		/* 1 KiB/s */
+	c->body_s = 60;
+	c->stop_s = 30;
+	c->memory = 16384;
+}
+
+int
+httpd_listen(const char *address)
+{
+
+	return (tcp_listen(address));
+}
+
+int
+httpd_port(int fd)
+{
+
+	return (tcp_port(fd));
+}
+
+static unsigned
+thread_count(unsigned wish)
+{
+	long n = (long)wish;
+
+	if (n == 0)
+		n = sysconf(_SC_NPROCESSORS_ONLN);
+	return (n < 2 && wish == 0 ? 2 : n < 1 ? 1 :
+	    n > THREADS_MAX ? THREADS_MAX : (unsigned)n);
+}
+
+static struct MHD_Daemon *
+daemon_start(struct httpd *h, int fd)
+{
+	unsigned threads = thread_count(h->conf.threads);
+	unsigned connections = h->conf.connections / (unsigned)h->n;
+	unsigned flags = MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+
+	if (connections < threads)
+		connections = threads;
+	flags |= MHD_is_feature_supported(MHD_FEATURE_EPOLL) == MHD_YES ?
+	    MHD_USE_EPOLL_INTERNAL_THREAD : MHD_USE_AUTO_INTERNAL_THREAD;
+	/* The library turns a pool of one into none only if it is not told. */
+	if (threads == 1)
+		threads = 0;
+	return (MHD_start_daemon(flags, 0, NULL, NULL, handle, h,
+	    MHD_OPTION_EXTERNAL_LOGGER, library_log, NULL,
+	    MHD_OPTION_LISTEN_SOCKET, fd,
+	    MHD_OPTION_THREAD_POOL_SIZE, threads,
+	    MHD_OPTION_CONNECTION_LIMIT, connections,
+	    MHD_OPTION_PER_IP_CONNECTION_LIMIT, h->conf.per_address,
+	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, h->conf.memory,
+	    MHD_OPTION_STRICT_FOR_CLIENT, 1,
+	    MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
+	    MHD_OPTION_URI_LOG_CALLBACK, request_line, h,
+	    MHD_OPTION_NOTIFY_COMPLETED, completed, h,
+	    MHD_OPTION_NOTIFY_CONNECTION, connection, h,
+	    MHD_OPTION_END));
+}
+
+struct httpd *
+httpd_start(const struct httpd_conf *c, int *fds, size_t n)
+{
+	struct conn_limits limits = {
+		.header_s = c->header_s, .idle_s = c->idle_s,
+		.body_bytes = c->body_bytes, .body_s = c->body_s,
+		.suspend = suspend, .resume = resume,
+	};
+	struct httpd *h;
+	size_t i;
+	int error;
+
+	CHECK(c->handler != NULL && n > 0);
+	if ((h = calloc(1, sizeof(*h))) == NULL)
+		goto fail;
+	h->magic = HTTPD_MAGIC;
+	h->conf = *c;
+	if (c->on_body != NULL && h->conf.memory < UPLOAD_MEMORY)
+		h->conf.memory = UPLOAD_MEMORY;
+	h->n = n;
+	if ((h->daemon = calloc(n, sizeof(struct MHD_Daemon *))) == NULL ||
+	    (h->table = conn_table_new(&limits)) == NULL)
+		goto fail;
+	for (i = 0; i < n; i++) {
+		if ((h->daemon[i] = daemon_start(h, fds[i])) == NULL)
+			goto fail;
+		fds[i] = -1;
+	}
+	return (h);
+fail:
+	error = errno != 0 ? errno : EINVAL;
+	httpd_stop(&h);
+	for (i = 0; i < n; i++)
+		fd_close(&fds[i]);
+	errno = error;
+	return (NULL);
+}
+
+static void
+nap(void)
+{
+	struct timespec ts = { .tv_nsec = STOP_STEP_MS * 1000000L };
+
+	(void)nanosleep(&ts, NULL);
+}
+
+/* Ends all connections, those that wait included: the library aborts when it
+ * is stopped while one is suspended. */
+static void
+end_connections(struct httpd *h)
+{
+	int64_t until = clock_boot_ms() + 1000 * (int64_t)h->conf.stop_s;
+
+	while (conn_table_cut_idle(h->table) > 0 && clock_boot_ms() < until)
+		nap();
+	until = clock_boot_ms() + CLOSE_MS;
+	do {
+		conn_table_cut_all(h->table);
+		nap();
+	} while (conn_table_n(h->table) > 0 && clock_boot_ms() < until);
+}
+
+void
+httpd_stop(struct httpd **hp)
+{
+	struct httpd *h = *hp;
+	size_t i;
+	int *fds;
+
+	if (h == NULL)
+		return;
+	CHECK_OBJ(h, HTTPD_MAGIC);
+	*hp = NULL;
+	/* The sockets must stay open until the library has stopped. */
+	if ((fds = calloc(h->n, sizeof(*fds))) != NULL)
+		for (i = 0; i < h->n; i++) {
+			fds[i] = h->daemon == NULL || h->daemon[i] == NULL ?
+			    -1 : MHD_quiesce_daemon(h->daemon[i]);
+			if (fds[i] != -1)
+				(void)shutdown(fds[i], SHUT_RDWR);
+		}
+	if (h->table != NULL)
+		end_connections(h);
+	for (i = 0; h->daemon != NULL && i < h->n; i++) {
+		if (h->daemon[i] != NULL)
+			MHD_stop_daemon(h->daemon[i]);
+		if (fds != NULL)
+			fd_close(&fds[i]);
+	}
+	conn_table_destroy(&h->table);
+	free(fds);
+	free(h->daemon);
+	explicit_bzero(h, sizeof(*h));
+	free(h);
+}
+
+void
+httpd_stats(const struct httpd *h, struct httpd_stats *s)
+{
+
+	s->requests = atomic_load(&h->requests);
+	s->connections = atomic_load(&h->connections);
+	s->refused = atomic_load(&h->refused);
+	s->bytes = atomic_load(&h->bytes);
+	s->open = conn_table_n(h->table);
+}

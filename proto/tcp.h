@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef PROTO_TCP_H
+#define	PROTO_TCP_H
+
+#include <sys/socket.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What a server asks of the kernel about its TCP sockets. */
+
+/* As httpd_listen(): a non-blocking listening socket, or -1 with errno. */
+int	tcp_listen(const char *address);
+int	tcp_port(int fd);
+/* Numeric address without port; an IPv4 address mapped into IPv6 as IPv4. */
+#define	TCP_PEER	64
+void	tcp_peer(const struct sockaddr *sa, char out[TCP_PEER]);
+
+/*
+ * A number that grows with the bytes that the peer has taken.  Where the kernel
+ * tells (Linux) it counts them and *exact is true; elsewhere it merely changes
+ * while the send queue moves.
+ */
+uint64_t tcp_progress(int fd, bool *exact);
+
+enum tcp_peer_state { TCP_THERE, TCP_HALF_CLOSED, TCP_GONE };
+/* Whether the peer has reset the connection or sent its FIN. */
+enum tcp_peer_state tcp_peer_state(int fd);
+
+#endif
