@@ -34,19 +34,19 @@ MASTER =	master/announce.c master/generation.c master/origin.c \
 		master/outbox.c master/peers.c master/pending.c \
 		master/pending_blob.c master/pending_json.c \
 		master/pending_run.c master/pendings.c master/publish.c \
-		master/recover.c master/roster.c master/roster_report.c \
+		master/recover.c master/roster.c master/roster_cover.c master/roster_report.c \
 		master/roster_wait.c master/scrub.c master/status.c \
 		master/store.c master/tree.c master/watch.c master/www.c
 COMMAND =	master/client.c master/cmd_edge.c master/cmd_publish.c \
 		master/cmd_rollback.c master/cmd_status.c master/cmd_verify.c \
 		master/command.c master/compose.c master/fetch.c \
-		master/leases.c master/progress.c master/record.c \
+		master/edge_leases.c master/progress.c master/record.c \
 		master/release.c master/scan.c master/scan_cache.c \
 		master/scan_read.c \
 		master/send.c
-EDGE =		edge/blob.c edge/table.c edge/health.c edge/fill.c edge/pull.c edge/follow.c edge/held.c edge/lease.c edge/sync.c edge/sync_fetch.c edge/sync_table.c edge/walk.c \
+EDGE =		edge/blob.c edge/table.c edge/health.c edge/fill.c edge/pull.c edge/reply.c edge/follow.c edge/held.c edge/lease.c edge/sync.c edge/sync_fetch.c edge/sync_table.c edge/walk.c \
 		edge/link.c edge/serve.c edge/status.c edge/upstream.c
-TESTS =		tests/test_announce.c tests/test_answer.c tests/test_blob.c tests/test_config.c tests/test_daemon.c \
+TESTS =		tests/test_announce.c tests/test_accesslog.c tests/test_answer.c tests/test_blob.c tests/test_config.c tests/test_daemon.c \
 		tests/test_fill.c tests/test_framing.c tests/test_head.c tests/test_httpd.c \
 		tests/test_keycmd.c tests/test_keys.c tests/test_lease.c tests/test_manifest.c tests/test_message.c \
 		tests/test_proto.c tests/test_publish.c tests/test_recover.c tests/test_roster.c \
@@ -152,6 +152,6 @@ clean:
 .PHONY: all programs check checks unit demo torture asan tsan clang fuzz lint \
 	install clean
 
--include $(PROTO:.c=.d) $(KEYS:.c=.d) $(MASTER:.c=.d) $(COMMAND:.c=.d) \
-	$(EDGE:.c=.d) $(TESTS:.c=.d) $(FUZZ:.c=.d) \
-	master/main.d master/pkgcast.d edge/main.d
+# On one line: bmake reads no list of files that goes over several.
+DEPS =		$(PROTO:.c=.d) $(KEYS:.c=.d) $(MASTER:.c=.d) $(COMMAND:.c=.d) $(EDGE:.c=.d) $(TESTS:.c=.d) $(FUZZ:.c=.d)
+-include $(DEPS) master/main.d master/pkgcast.d edge/main.d

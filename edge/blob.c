@@ -363,6 +363,22 @@ blob_slurp(struct blob *b, size_t *len)
 	return (p);
 }
 
+int
+blob_sync(struct blob *b)
+{
+	char name[BLOB_NAME];
+	int fd, ret;
+
+	CHECK_OBJ(b, BLOB_MAGIC);
+	(void)table_name(&b->digest, name);
+	name[2] = '\0';
+	if ((fd = fd_open_dir(b->store->blobs, name)) == -1)
+		return (-1);
+	ret = fd_sync_dir(fd);
+	fd_close(&fd);
+	return (ret == -1 ? -1 : fd_sync_dir(b->store->blobs));
+}
+
 /* Makes room among the blobs in memory: first come first go, with a second
  * chance.  Store locked. */
 static void

@@ -75,6 +75,8 @@ struct httpd_body *blob_body(struct blob **b);
  * reference.
  */
 char		*blob_slurp(struct blob *b, size_t *len);
+/* Its name on disk outlasts a power cut from now on.  0, or -1 and errno. */
+int		 blob_sync(struct blob *b);
 /* Found bad: removed, so that it is filled again.  Takes the reference. */
 void		 blob_drop(struct blob **b);
 

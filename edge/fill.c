@@ -720,38 +720,48 @@ wait_whole(struct fill_reader *r, struct waiter *w, int64_t deadline,
 	}
 }
 
-int
-fill_fetch(struct fills *f, const struct fill_want *want, unsigned timeout_s,
-    const atomic_bool *stop, struct blob **b)
+/* Waits for a fill; 0, or an error number. */
+static int
+fetch(struct fills *f, const struct fill_want *want, unsigned timeout_s,
+    const atomic_bool *stop)
 {
 	struct waiter w = { .lock = PTHREAD_MUTEX_INITIALIZER };
 	struct fill_reader *r;
 	pthread_condattr_t a;
 	bool stopping;
-	int e;
+	int e = EIO;
 
-	if ((*b = blob_get(f->store, &want->digest, want->size)) != NULL)
-		return (0);
 	(void)pthread_condattr_init(&a);
 	(void)pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&w.cond, &a);
 	(void)pthread_condattr_destroy(&a);
 	if ((r = reader_new(f, want, true, 0, want->size, wake_waiter,
-	    &w)) == NULL)
-		e = EIO;
-	else
+	    &w)) != NULL)
 		e = wait_whole(r, &w, clock_boot_ms() +
 		    (int64_t)timeout_s * 1000, stop);
 	fill_reader_destroy(&r);
 	(void)pthread_cond_destroy(&w.cond);
-	if (e == 0 && (*b = blob_get(f->store, &want->digest,
-	    want->size)) == NULL)
-		e = EIO;
 	(void)pthread_mutex_lock(&f->lock);
 	stopping = f->stopping;
 	(void)pthread_mutex_unlock(&f->lock);
-	if (e != 0 && stopping)
-		e = ECANCELED;
+	return (e != 0 && stopping ? ECANCELED : e);
+}
+
+int
+fill_fetch(struct fills *f, const struct fill_want *want, unsigned timeout_s,
+    const atomic_bool *stop, struct blob **b)
+{
+	int e = 0;
+
+	*b = blob_get(f->store, &want->digest, want->size);
+	if (*b == NULL && (e = fetch(f, want, timeout_s, stop)) == 0 &&
+	    (*b = blob_get(f->store, &want->digest, want->size)) == NULL)
+		e = EIO;
+	/* What is fetched this way is what a head will be accepted with. */
+	if (*b != NULL && blob_sync(*b) == -1) {
+		e = errno;
+		blob_put(b);
+	}
 	errno = e;
 	return (e == 0 ? 0 : -1);
 }

@@ -71,8 +71,8 @@ ssize_t		 fill_reader_read(struct fill_reader *r, uint64_t off, void *p,
 
 /*
  * For the follow thread: fetches a whole blob (manifest, chunk table) before
- * all others, blocks until it is in the store.  0 and a reference in *b, or -1:
- * ETIMEDOUT, ECANCELED (*stop, or fills_stop()), EIO.  stop may be NULL; it is
+ * all others, blocks until it is in the store, synced with its name (lease
+ * rules of the protocol).  0 and a reference in *b, or -1: ETIMEDOUT, ECANCELED (*stop, or fills_stop()), EIO.  stop may be NULL; it is
  * looked at twice a second.
  */
 int		 fill_fetch(struct fills *f, const struct fill_want *w,

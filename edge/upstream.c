@@ -18,11 +18,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include <curl/curl.h>
 
 #include "edge/health.h"
+#include "edge/reply.h"
 #include "proto/buf.h"
 #include "proto/check.h"
 #include "proto/clock.h"
@@ -42,13 +42,6 @@ struct limits {
 	int64_t		low_bytes;	/* a second */
 	int64_t		low_ms;
 	unsigned	per_upstream;
-};
-
-/* What the header fields of the answer said; anew at each status line. */
-struct reply {
-	unsigned	status;
-	bool		has_length, has_range, coded, malformed;
-	unsigned long long length, first, last, total;
 };
 
 struct transfer {
@@ -103,7 +96,7 @@ set_limits(struct upstreams *u, const struct edge_conf *c)
 		.first_ms = (int64_t)c->fill_first * 1000,
 		.low_bytes = (int64_t)c->fill_low_rate,
 		.low_ms = (int64_t)c->fill_low_time * 1000,
-		.per_upstream = (unsigned)MIN(c->per_upstream, UINT_MAX),
+		.per_upstream = (unsigned)MAX(1, MIN(c->per_upstream, UINT_MAX)),
 	};
 	(void)pthread_mutex_unlock(&u->lock);
 }
@@ -194,6 +187,8 @@ set_common(CURL *c, const char *url, const struct limits *l, char *error)
 	    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, PROTOCOLS) != CURLE_OK ||
 	    curl_easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, PROTOCOLS) !=
 	    CURLE_OK ||
+	    /* No proxy that some environment variable names. */
+	    curl_easy_setopt(c, CURLOPT_PROXY, "") != CURLE_OK ||
 	    curl_easy_setopt(c, CURLOPT_USERAGENT,
 	    "pkgcast-edge/" PKGCAST_VERSION) != CURLE_OK)
 		return (-1);
@@ -278,97 +273,27 @@ content_event(const struct transfer *t, enum health_event event)
 	return (t->by_path ? HEALTH_NEUTRAL : event);
 }
 
-/* The value of a header line called name, or NULL.  Both may be any bytes. */
-static const char *
-field(const char *line, size_t len, const char *name, size_t *vlen)
-{
-	size_t n = strlen(name);
-
-	if (len <= n || strncasecmp(line, name, n) != 0 || line[n] != ':')
-		return (NULL);
-	for (line += n + 1, len -= n + 1; len > 0 &&
-	    (*line == ' ' || *line == '\t'); line++, len--)
-		;
-	while (len > 0 && strchr(" \t\r\n", line[len - 1]) != NULL)
-		len--;
-	*vlen = len;
-	return (line);
-}
-
-/* "bytes A-B/N" (RFC 9110, 14.4); 0 or -1. */
-static int
-content_range(struct reply *r, const char *v, size_t len)
-{
-	const char *dash, *slash;
-
-	if (len < 6 || strncasecmp(v, "bytes ", 6) != 0)
-		return (-1);
-	v += 6;
-	len -= 6;
-	if ((dash = memchr(v, '-', len)) == NULL ||
-	    (slash = memchr(v, '/', len)) == NULL || slash < dash)
-		return (-1);
-	if (parse_u64(v, (size_t)(dash - v), INT64_MAX, &r->first) == -1 ||
-	    parse_u64(dash + 1, (size_t)(slash - dash) - 1, INT64_MAX,
-	    &r->last) == -1 ||
-	    parse_u64(slash + 1, len - (size_t)(slash + 1 - v), INT64_MAX,
-	    &r->total) == -1)
-		return (-1);
-	return (0);
-}
-
-static void
-header_field(struct reply *r, const char *line, size_t len)
-{
-	unsigned long long length;
-	const char *v;
-	size_t n;
-
-	if ((v = field(line, len, "Content-Length", &n)) != NULL) {
-		if (parse_u64(v, n, INT64_MAX, &length) == -1 ||
-		    (r->has_length && r->length != length))
-			r->malformed = true;
-		r->length = length;
-		r->has_length = true;
-	} else if ((v = field(line, len, "Content-Range", &n)) != NULL) {
-		if (r->has_range || content_range(r, v, n) == -1)
-			r->malformed = true;
-		r->has_range = true;
-	} else if ((v = field(line, len, "Content-Encoding", &n)) != NULL) {
-		if (n > 0 && (n != 8 || strncasecmp(v, "identity", n) != 0))
-			r->coded = true;
-	}
-}
-
-/* The head of the answer is complete: whether its body is what was asked for. */
+/* The head of the answer is complete: whether its body is what we want. */
 static void
 judge(struct transfer *t)
 {
-	const struct reply *r = &t->reply;
-	const struct transfer_want *w = &t->w;
+	char reason[UPSTREAM_REASON];
 
-	if (r->status != 200 && r->status != 206)
-		return;			/* finish() knows what it means */
-	if (r->malformed)
-		give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT,
-		    "malformed Content-Length or Content-Range");
-	else if (r->coded)
-		give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT,
-		    "Content-Encoding that was not asked for");
-	else if (r->status == 200 && r->has_length && r->length != w->size)
+	switch (reply_judge(&t->reply, t->w.size, t->w.from, t->w.to, t->ranged,
+	    &t->skip, reason)) {
+	case REPLY_BODY:
+		t->accepted = true;
+		break;
+	case REPLY_ELSE:		/* conclude() knows what it means */
+		break;
+	case REPLY_BROKEN:
+		give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT, "%s", reason);
+		break;
+	case REPLY_OTHER:
 		give_up(t, TRANSFER_FAULT, content_event(t, HEALTH_SOFT_FAULT),
-		    "length %llu instead of %" PRIu64, r->length, w->size);
-	else if (r->status == 206 && (!t->ranged || !r->has_range ||
-	    r->first != w->from || r->last != w->to - 1))
-		give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT,
-		    "206 with another range than asked for");
-	else if (r->status == 206 && r->total != w->size)
-		give_up(t, TRANSFER_FAULT, content_event(t, HEALTH_SOFT_FAULT),
-		    "whole length %llu instead of %" PRIu64, r->total,
-		    w->size);
-	/* Knows no ranges: read through what lies before. */
-	t->skip = r->status == 200 ? w->from : 0;
-	t->accepted = !t->over;
+		    "%s", reason);
+		break;
+	}
 }
 
 static size_t
@@ -379,18 +304,9 @@ on_header(char *line, size_t size, size_t n, void *arg)
 
 	CHECK_OBJ(t, TRANSFER_MAGIC);
 	t->first = true;
-	if (len >= 12 && strncasecmp(line, "HTTP/", 5) == 0) {
-		const char *sp = memchr(line, ' ', len);
-		unsigned long long status = 0;
-
-		memset(&t->reply, 0, sizeof(t->reply));
-		if (sp != NULL && line + len - sp >= 4)
-			(void)parse_u64(sp + 1, 3, 999, &status);
-		t->reply.status = (unsigned)status;
-	} else if (len <= 2 && (len == 0 || line[0] == '\r' || line[0] == '\n'))
+	/* Trailers say nothing. */
+	if (!t->accepted && reply_line(&t->reply, line, len) == REPLY_END)
 		judge(t);
-	else if (!t->accepted)		/* trailers say nothing */
-		header_field(&t->reply, line, len);
 	return (t->over ? 0 : len);
 }
 
@@ -608,7 +524,8 @@ tick(struct transfer *t, int64_t now)
 	int64_t ms = now - t->tick_ms;
 
 	if (!t->first) {
-		if (now - t->start_ms >= t->limits.first_ms)
+		if (t->limits.first_ms > 0 &&
+		    now - t->start_ms >= t->limits.first_ms)
 			give_up(t, TRANSFER_FAULT, HEALTH_HARD_FAULT,
 			    "no answer within %" PRId64 " s",
 			    t->limits.first_ms / 1000);
@@ -624,7 +541,7 @@ tick(struct transfer *t, int64_t now)
 		t->slow_ms += ms;
 	t->tick_ms = now;
 	t->tick_received = t->received;
-	if (t->slow_ms >= t->limits.low_ms)
+	if (t->limits.low_ms > 0 && t->slow_ms >= t->limits.low_ms)
 		give_up(t, TRANSFER_FAULT, HEALTH_HARD_FAULT,
 		    "stalled: below %" PRId64 " bytes/s for %" PRId64 " s",
 		    t->limits.low_bytes, t->limits.low_ms / 1000);

@@ -19,7 +19,7 @@
 #include "keys/cert.h"
 #include "keys/minisign.h"
 #include "master/command.h"
-#include "master/leases.h"
+#include "master/edge_leases.h"
 #include "proto/daemon.h"
 #include "proto/fd.h"
 
@@ -382,7 +382,7 @@ cmd_list(const struct pkgcast_conf *conf, const struct master_conf *m,
     int argc)
 {
 	const struct edge_entry *e;
-	struct leases *leases;
+	struct edge_leases *leases;
 	struct edges *edges;
 	size_t i;
 
@@ -392,18 +392,18 @@ cmd_list(const struct pkgcast_conf *conf, const struct master_conf *m,
 		warn("%s", m->edges);
 		return (COMMAND_FAILED);
 	}
-	leases = leases_get(conf->origin);
+	leases = edge_leases_get(conf->origin);
 	(void)printf("%-20s %-9s %s\n", "EDGE", "LEASE", "URL");
 	for (i = 0; i < edges_n(edges); i++) {
 		e = edges_nth(edges, i);
 		(void)printf("%-20s %-9s %s\n", e->name,
-		    leases_word(leases, e->name),
+		    edge_leases_word(leases, e->name),
 		    e->url[0] == '\0' ? "-" : e->url);
 	}
 	if (leases == NULL && edges_n(edges) > 0)
 		warnx("%s does not answer: leases are not known",
 		    conf->origin);
-	leases_destroy(&leases);
+	edge_leases_destroy(&leases);
 	edges_destroy(&edges);
 	return (COMMAND_DONE);
 }

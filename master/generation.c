@@ -497,3 +497,13 @@ generation_finish(struct generations *g, const char *set)
 		    strerror(errno));
 	(void)pthread_mutex_unlock(&g->commits);
 }
+
+void
+generation_retain(struct generations *g, const char *set)
+{
+
+	CHECK_OBJ(g, GENERATIONS_MAGIC);
+	(void)pthread_mutex_lock(&g->commits);
+	recover_retain(g->statefd, g->site, set);
+	(void)pthread_mutex_unlock(&g->commits);
+}

@@ -67,11 +67,13 @@ enum generation_result generation_commit(struct generations *g,
 		    struct snapshot *next, struct roster *roster,
 		    struct roster_wait **wait, struct parse_error *err);
 /*
- * What follows a commit, or undoes what an abandoned one left: the tree's
- * current link, www/, retention of heads and trees.  Faults are logged; the
- * next call or start completes them.
+ * What follows a commit: the tree's current link and www/.  Faults are logged;
+ * the next call or start completes them.
  */
 void		 generation_finish(struct generations *g, const char *set);
+/* Removes heads and trees that are not kept, or that a commit which did not
+ * come about left. */
+void		 generation_retain(struct generations *g, const char *set);
 
 /*
  * Below the state folder: calls each() for every set in whose folder there is

@@ -89,13 +89,15 @@ committed(struct pending *p, struct roster_wait **wait)
 	    p->head.set, (unsigned long long)p->head.generation,
 	    (unsigned long long)p->head.files,
 	    (unsigned long long)p->head.bytes);
+	/* Before it is reported: who publishes may look at the tree then. */
+	generation_finish(c->generations, p->head.set);
 	(void)pthread_mutex_lock(&p->lock);
 	p->state = PENDING_COMMITTED;
 	p->wait = *wait;
 	*wait = NULL;
 	(void)pthread_mutex_unlock(&p->lock);
 	pending_forget(p);
-	generation_finish(c->generations, p->head.set);
+	generation_retain(c->generations, p->head.set);
 	pendings_collect(p->all);
 }
 
@@ -114,7 +116,7 @@ commit(struct pending *p)
 	case GENERATION_CONFLICT:
 	case GENERATION_FAILED:
 		announce_prepare_end(c->announce, p->head.set);
-		generation_finish(c->generations, p->head.set);
+		generation_retain(c->generations, p->head.set);
 		pending_fail(p, &err);
 		break;
 	}

@@ -379,6 +379,7 @@ derive(void *arg, const char *set)
 	struct recover *r = arg;
 
 	recover_derived(r->statefd, r->store, r->site, set);
+	recover_retain(r->statefd, r->site, set);
 	return (0);
 }
 
@@ -438,13 +439,11 @@ copy_kept(struct site *site, const char *set, struct head **hp, size_t *n)
 }
 
 static int
-derive_trees(int statefd, struct store *store, struct site *site,
-    const struct head *h, size_t n)
+switch_tree(int statefd, struct store *store, struct site *site,
+    const struct head *h)
 {
-	uint64_t keep[TREE_KEPT];
 	struct parse_error err;
 	struct snapshot *s;
-	size_t i, k = 0;
 	int ret = 0;
 
 	if (!tree_present(statefd, h->set, h->generation)) {
@@ -456,8 +455,15 @@ derive_trees(int statefd, struct store *store, struct site *site,
 			    err.reason);
 		snapshot_unref(&s);
 	}
-	if (ret == -1 || tree_switch(statefd, h->set, h->generation) == -1)
-		return (-1);
+	return (ret == -1 ? -1 : tree_switch(statefd, h->set, h->generation));
+}
+
+static int
+retain_trees(int statefd, const struct head *h, size_t n)
+{
+	uint64_t keep[TREE_KEPT];
+	size_t i, k = 0;
+
 	for (i = 0; i < n && k < TREE_KEPT; i++)
 		if (tree_present(statefd, h->set, h[i].generation))
 			keep[k++] = h[i].generation;
@@ -493,21 +499,12 @@ retain_heads(int statefd, const struct head *h, size_t n)
 	return (ret);
 }
 
-/* What follows from heads that are kept. */
-static int
-derive_set(int statefd, struct store *store, struct site *site,
-    const struct head *h, size_t n)
+static void
+complain(const char *set)
 {
-	size_t i;
-	int ret;
 
-	ret = derive_trees(statefd, store, site, h, n);
-	if (www_set(statefd, h->set) == -1)
-		ret = -1;
-	for (i = 0; i < n; i++)
-		if (www_head(statefd, &h[i]) == -1)
-			ret = -1;
-	return (retain_heads(statefd, h, n) == -1 ? -1 : ret);
+	log_err("cannot complete what follows set=%s: %s; the next publish or "
+	    "start does", set, strerror(errno));
 }
 
 void
@@ -515,14 +512,37 @@ recover_derived(int statefd, struct store *store, struct site *site,
     const char *set)
 {
 	struct head *h;
+	size_t i, n;
+	int ret;
+
+	if ((ret = copy_kept(site, set, &h, &n)) == 0 && n > 0) {
+		ret = switch_tree(statefd, store, site, h);
+		if (www_set(statefd, set) == -1)
+			ret = -1;
+		for (i = 0; i < n; i++)
+			if (www_head(statefd, &h[i]) == -1)
+				ret = -1;
+	}
+	if (ret == -1)
+		complain(set);
+	free(h);
+}
+
+void
+recover_retain(int statefd, struct site *site, const char *set)
+{
+	struct head *h;
 	size_t n;
 	int ret;
 
-	if ((ret = copy_kept(site, set, &h, &n)) == 0)
-		ret = n == 0 ? drop_unpublished(statefd, set) :
-		    derive_set(statefd, store, site, h, n);
+	if ((ret = copy_kept(site, set, &h, &n)) == 0 && n == 0) {
+		ret = drop_unpublished(statefd, set);
+	} else if (ret == 0) {
+		ret = retain_trees(statefd, h, n);
+		if (retain_heads(statefd, h, n) == -1)
+			ret = -1;
+	}
 	if (ret == -1)
-		log_err("cannot complete what follows set=%s: %s; the next "
-		    "publish or start does", set, strerror(errno));
+		complain(set);
 	free(h);
 }

@@ -17,11 +17,12 @@
 int	recover_state(int statefd, struct store *store, struct site *site,
 	    struct trust *trust, struct parse_error *err);
 /*
- * What is derived for one set: its trees and their current link, its link and
- * heads in www/, and the removal of kept heads and trees that the site does
- * not keep any more.  Faults are logged.
+ * What is derived for one set: its tree (made if it is not there) and its
+ * current link, its link and heads in www/.  Faults are logged.
  */
 void	recover_derived(int statefd, struct store *store, struct site *site,
 	    const char *set);
+/* Removes heads and trees of a set that the site does not keep. */
+void	recover_retain(int statefd, struct site *site, const char *set);
 
 #endif

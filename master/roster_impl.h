@@ -11,8 +11,8 @@
 #include "master/roster.h"
 
 /*
- * What roster.c (records and grants), roster_wait.c (waits for edges) and
- * roster_report.c share; nobody else includes it.  Every function here is
+ * What roster.c (records and grants), roster_cover.c, roster_wait.c (waits for
+ * edges) and roster_report.c share; nobody else includes it.  Every function here is
  * called with the roster's lock held.
  */
 #define	ROSTER_MAGIC	0x726f7374u
@@ -110,10 +110,18 @@ struct roster {
 
 /* roster.c */
 struct record_bucket *record_bucket(struct roster *r, const char *key);
+
+/* roster_cover.c */
 struct rset	*rset_find(struct roster *r, const char *name);
+/* NULL: out of memory. */
 struct rset	*rset_intern(struct roster *r, const char *name);
+/* The same for a name that an edge gave: there may be no room for it. */
+struct rset	*rset_of_edge(struct roster *r, const char *name);
 struct cover	*cover_find(const struct record *rec, const struct rset *s);
+/* Made if there is none.  NULL: out of memory. */
 struct cover	*cover_add(struct record *rec, struct rset *s);
+/* Forgets covers of sets that the edge carries no more, once they ran out. */
+void		 cover_drop(struct record *rec, int64_t now);
 bool		 record_carries(const struct record *rec, const struct rset *s);
 /* When the record's lease for the set runs out; 0: it has none. */
 int64_t		 record_covered(const struct record *rec,

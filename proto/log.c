@@ -42,6 +42,9 @@ log_open(const char *name, const char *to, int verbose)
 	return (0);
 }
 
+static void emit(enum log_level level, const char *fmt, va_list ap)
+    __attribute__((format(printf, 2, 0)));
+
 static void
 emit(enum log_level level, const char *fmt, va_list ap)
 {

@@ -38,9 +38,11 @@ setup(void **state)
 
 	(void)snprintf(p->dir, sizeof(p->dir), "/tmp/test_blob.XXXXXX");
 	assert_non_null(mkdtemp(p->dir));
-	p->fd = fd_open_dir(AT_FDCWD, p->dir);
+	/* It makes its folder. */
+	assert_int_equal(rmdir(p->dir), 0);
 	p->store = blob_store_new(p->dir, UINT64_MAX / 2, 0);
 	assert_non_null(p->store);
+	p->fd = fd_open_dir(AT_FDCWD, p->dir);
 	*state = p;
 	return (0);
 }

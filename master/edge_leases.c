@@ -12,16 +12,16 @@
 #include "master/client.h"
 #include "master/command.h"
 #include "master/fetch.h"
-#include "master/leases.h"
+#include "master/edge_leases.h"
 
-struct leases {
+struct edge_leases {
 	json_t	*status;
 };
 
-struct leases *
-leases_get(const char *origin)
+struct edge_leases *
+edge_leases_get(const char *origin)
 {
-	struct leases *l = NULL;
+	struct edge_leases *l = NULL;
 	struct client *c;
 	char *text = NULL;
 	size_t len;
@@ -30,14 +30,14 @@ leases_get(const char *origin)
 	    (text = fetch_document(c, origin, "status", FETCH_STATUS_MAX, &len,
 	    NULL, NULL)) != NULL && (l = calloc(1, sizeof(*l))) != NULL &&
 	    (l->status = json_loadb(text, len, 0, NULL)) == NULL)
-		leases_destroy(&l);
+		edge_leases_destroy(&l);
 	free(text);
 	client_destroy(&c);
 	return (l);
 }
 
 void
-leases_destroy(struct leases **l)
+edge_leases_destroy(struct edge_leases **l)
 {
 
 	if (*l == NULL)
@@ -48,7 +48,7 @@ leases_destroy(struct leases **l)
 }
 
 const char *
-leases_word(const struct leases *l, const char *edge)
+edge_leases_word(const struct edge_leases *l, const char *edge)
 {
 	const json_t *edges, *e;
 	const char *name;
