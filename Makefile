@@ -43,8 +43,8 @@ COMMAND =	master/client.c master/cmd_edge.c master/cmd_publish.c \
 		master/edge_leases.c master/progress.c master/record.c \
 		master/release.c master/scan.c master/scan_cache.c \
 		master/scan_read.c \
-		master/send.c
-EDGE =		edge/blob.c edge/table.c edge/health.c edge/fill.c edge/pull.c edge/reply.c edge/follow.c edge/held.c edge/lease.c edge/sync.c edge/sync_fetch.c edge/sync_table.c edge/walk.c \
+		master/send.c master/send_state.c
+EDGE =		edge/blob.c edge/table.c edge/health.c edge/fill.c edge/pull.c edge/reply.c edge/follow.c edge/held.c edge/lease.c edge/sync.c edge/sync_fetch.c edge/sync_table.c edge/waiters.c edge/walk.c \
 		edge/link.c edge/serve.c edge/status.c edge/upstream.c
 TESTS =		tests/test_announce.c tests/test_accesslog.c tests/test_answer.c tests/test_blob.c tests/test_config.c tests/test_daemon.c \
 		tests/test_fill.c tests/test_framing.c tests/test_head.c tests/test_httpd.c \
@@ -104,7 +104,7 @@ check:
 	@$(MAKE) checks
 checks: programs unit
 	sh integration/run-tests $(PYTEST)
-	mandoc -Tlint -Wstyle $(MAN)
+	sh integration/lint-pages $(MAN)
 unit: $(TESTS:.c=) $(FUZZ:.c=)
 	prove --timer --exec '' $(TESTS:.c=) $(FUZZ:.c=)
 

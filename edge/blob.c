@@ -46,7 +46,8 @@ scan_name(struct blob_store *s, int fd, const char *aa, const char *name)
 		return (0);
 	}
 	held = MIN((uint64_t)st.st_blocks * BLOCK, (uint64_t)st.st_size);
-	if (table_add(s, &d, aa == NULL ? Q_IDLE : Q_NAMED, (uint64_t)st.st_size,
+	if (table_add(s, &d, aa == NULL ? Q_IDLE : Q_NAMED,
+	    (uint64_t)st.st_size,
 	    aa == NULL ? held : (uint64_t)st.st_size) == NULL)
 		return (-1);
 	return (0);
@@ -448,7 +449,8 @@ blob_body(struct blob **bp)
 		    (body = httpd_body_fd(&fd)) == NULL)
 			fd_close(&fd);
 	} else if ((m = memory_get(*bp)) != NULL &&
-	    (body = httpd_body_mem(m->data, m->len, table_memory_unref, m)) == NULL)
+	    (body = httpd_body_mem(m->data, m->len, table_memory_unref,
+	    m)) == NULL)
 		table_memory_unref(m);
 	blob_put(bp);
 	return (body);

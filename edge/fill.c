@@ -24,7 +24,7 @@
 #define	WORKERS		4u
 #define	BUCKETS		256u		/* by the digest's first byte */
 #define	WAKE_BATCH	64u
-#define	FETCH_LOOK_MS	500		/* how often fill_fetch() looks at stop */
+#define	FETCH_LOOK_MS	500		/* fill_fetch() looks at stop */
 #define	WARN_BURST	20
 
 TAILQ_HEAD(fill_queue, fill);

@@ -39,7 +39,7 @@ void		 fills_destroy(struct fills **f);
 struct fill_want {			/* all copied */
 	struct digest	 digest;
 	uint64_t	 size;
-	const uint8_t	*rows;		/* chunk_rows(size); NULL: verify whole */
+	const uint8_t	*rows;		/* chunk_rows(size); NULL: whole */
 	const char	*set, *path;	/* NULL: not known */
 };
 
@@ -71,9 +71,10 @@ ssize_t		 fill_reader_read(struct fill_reader *r, uint64_t off, void *p,
 
 /*
  * For the follow thread: fetches a whole blob (manifest, chunk table) before
- * all others, blocks until it is in the store, synced with its name (lease
- * rules of the protocol).  0 and a reference in *b, or -1: ETIMEDOUT, ECANCELED (*stop, or fills_stop()), EIO.  stop may be NULL; it is
- * looked at twice a second.
+ * all others, blocks until it is in the store, synced with its name (a head
+ * may be accepted then).  0 and a reference in *b, or -1: ETIMEDOUT,
+ * ECANCELED (*stop, or fills_stop()), EIO.  stop may be NULL; it is looked at
+ * twice a second.
  */
 int		 fill_fetch(struct fills *f, const struct fill_want *w,
 		    unsigned timeout_s, const atomic_bool *stop,

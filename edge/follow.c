@@ -6,8 +6,8 @@
  * then the generations behind.  Work that can wait (a poll, a walk) is
  * interrupted when an announcement comes.
  *
- * Lock: follow->lock guards the box and the waiters; nothing is locked under it
- * but what a waiter's wake needs.
+ * Lock: follow->lock guards the box; under it only the waiters' is taken, and
+ * what their wake needs.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -27,8 +27,6 @@
 #define	TICK_MS		1000		/* how late a lost lease is noticed */
 #define	FIRST_POLL_MS	1000		/* a lease may come before that */
 #define	ASK_MS		5000		/* polls for unknown paths */
-#define	ASK_WAIT_MS	5000		/* then a waiter gets what we have */
-#define	ASK_STEP_MS	500
 #define	AGAIN_MS	1000		/* after a failed poll, then doubled */
 #define	AGAIN_DOUBLINGS	5
 #define	HEADS_S		20
@@ -48,12 +46,13 @@ struct follow {
 	struct follow_conf conf;
 	struct sync	*sync;
 	struct link	*link;
-	pthread_t	 thread, waker;
+	struct waiters	*waiters;
+	pthread_t	 thread;
 	bool		 started;
 	atomic_bool	 stop, interrupt, heard;
 
 	pthread_mutex_t	 lock;		/* from here on */
-	pthread_cond_t	 cond, asking;
+	pthread_cond_t	 cond;
 	STAILQ_HEAD(, mail) mail;
 	size_t		 nmail;
 	uint64_t	 trust;		/* version that the master has */
@@ -62,7 +61,6 @@ struct follow {
 	char		 (*behind)[SET_NAME_MAX + 1];
 	uint64_t	 reported;	/* sequence of the last renewal made */
 	uint64_t	 outdated;	/* replies up to it know no better */
-	LIST_HEAD(, follow_waiter) waiters;
 	bool		 asked, polling;
 	uint64_t	 poll_s;
 	int64_t		 poll_ms;	/* next, boot clock */
@@ -107,8 +105,9 @@ follow_new(const struct follow_conf *c)
 	struct follow *f;
 	struct sync_conf sc = {
 		.site = c->site, .trust = c->trust, .trust_dir = c->trust_dir,
-		.held = c->held, .store = c->store, .fills = c->fills,
-		.upstreams = c->upstreams, .sets = c->sets, .changed = changed,
+		.held = c->held, .store = c->store, .cache_dir = c->cache_dir,
+		.fills = c->fills, .upstreams = c->upstreams, .sets = c->sets,
+		.changed = changed,
 	};
 
 	if ((f = calloc(1, sizeof(*f))) == NULL)
@@ -118,13 +117,13 @@ follow_new(const struct follow_conf *c)
 	f->poll_s = c->poll;
 	f->polled_ms = INT64_MIN / 2;
 	STAILQ_INIT(&f->mail);
-	LIST_INIT(&f->waiters);
 	sc.stop = &f->stop;
 	sc.interrupt = &f->interrupt;
 	sc.arg = f;
 	if ((errno = new_cond(&f->cond)) != 0 ||
-	    (errno = new_cond(&f->asking)) != 0 ||
-	    (f->sync = sync_new(&sc)) == NULL) {
+	    (f->sync = sync_new(&sc)) == NULL ||
+	    (f->waiters = waiters_new()) == NULL) {
+		sync_destroy(&f->sync);
 		free(f);
 		return (NULL);
 	}
@@ -313,22 +312,6 @@ schedule(struct follow *f, bool good, bool interrupted)
 	f->poll_ms = now + (again_ms < every_ms ? again_ms : every_ms);
 }
 
-/* With the lock held: those that came until then look again. */
-static void
-wake_waiters(struct follow *f, int64_t until_ms)
-{
-	struct follow_waiter *w, *next;
-
-	for (w = LIST_FIRST(&f->waiters); w != NULL; w = next) {
-		next = LIST_NEXT(w, entry);
-		if (w->since_ms > until_ms)
-			continue;
-		LIST_REMOVE(w, entry);
-		w->queued = false;
-		w->wake(w->arg);
-	}
-}
-
 /* Without a link's lease this is also what tells whether we are up to date. */
 static void
 poll_now(struct follow *f, bool trust)
@@ -351,7 +334,7 @@ poll_now(struct follow *f, bool trust)
 	pthread_mutex_lock(&f->lock);
 	schedule(f, good, atomic_load(&f->interrupt));
 	f->polling = false;
-	wake_waiters(f, INT64_MAX);
+	waiters_wake(f->waiters);
 	pthread_mutex_unlock(&f->lock);
 }
 
@@ -470,27 +453,13 @@ take_sweep(struct follow *f)
 	return (due);
 }
 
-/* A moment on the clock of our condition variables. */
-static struct timespec
-after(long ms)
+static void
+rest(struct follow *f)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	ts.tv_sec += ms / 1000;
-	ts.tv_nsec += ms % 1000 * 1000000;
-	if (ts.tv_nsec >= 1000000000) {
-		ts.tv_sec++;
-		ts.tv_nsec -= 1000000000;
-	}
-	return (ts);
-}
-
-static void
-rest(struct follow *f)
-{
-	struct timespec ts = after(TICK_MS);
-
+	ts.tv_sec += TICK_MS / 1000;
 	pthread_mutex_lock(&f->lock);
 	if (STAILQ_EMPTY(&f->mail) && !f->behind_new && !f->asked &&
 	    !atomic_load(&f->stop))
@@ -518,31 +487,6 @@ run(void *arg)
 	return (NULL);
 }
 
-/*
- * A thread of its own: upstreams that hang hold up the follow thread, but not
- * those who wait for its poll.
- */
-static void *
-run_waker(void *arg)
-{
-	struct follow *f = arg;
-	struct timespec ts;
-
-	CHECK_OBJ(f, FOLLOW_MAGIC);
-	pthread_mutex_lock(&f->lock);
-	while (!atomic_load(&f->stop)) {
-		ts = after(ASK_STEP_MS);
-		if (LIST_EMPTY(&f->waiters))
-			(void)pthread_cond_wait(&f->asking, &f->lock);
-		else
-			(void)pthread_cond_timedwait(&f->asking, &f->lock,
-			    &ts);
-		wake_waiters(f, clock_boot_ms() - ASK_WAIT_MS);
-	}
-	pthread_mutex_unlock(&f->lock);
-	return (NULL);
-}
-
 int
 follow_start(struct follow *f, struct link *l)
 {
@@ -550,8 +494,8 @@ follow_start(struct follow *f, struct link *l)
 	CHECK_OBJ(f, FOLLOW_MAGIC);
 	f->link = l;
 	f->poll_ms = clock_boot_ms() + (l != NULL ? FIRST_POLL_MS : 0);
-	if ((errno = pthread_create(&f->thread, NULL, run, f)) != 0 ||
-	    (errno = pthread_create(&f->waker, NULL, run_waker, f)) != 0)
+	if (waiters_start(f->waiters) == -1 ||
+	    (errno = pthread_create(&f->thread, NULL, run, f)) != 0)
 		return (-1);
 	f->started = true;
 	return (0);
@@ -568,14 +512,10 @@ follow_stop(struct follow *f)
 	atomic_store(&f->stop, true);
 	atomic_store(&f->interrupt, true);
 	pthread_cond_signal(&f->cond);
-	pthread_cond_signal(&f->asking);
 	pthread_mutex_unlock(&f->lock);
 	pthread_join(f->thread, NULL);
-	pthread_join(f->waker, NULL);
 	f->started = false;
-	pthread_mutex_lock(&f->lock);
-	wake_waiters(f, INT64_MAX);
-	pthread_mutex_unlock(&f->lock);
+	waiters_stop(f->waiters);
 }
 
 void
@@ -588,7 +528,7 @@ follow_destroy(struct follow **fp)
 	if (f == NULL)
 		return;
 	CHECK_OBJ(f, FOLLOW_MAGIC);
-	CHECK(!f->started && LIST_EMPTY(&f->waiters));
+	CHECK(!f->started);
 	while ((m = STAILQ_FIRST(&f->mail)) != NULL) {
 		STAILQ_REMOVE_HEAD(&f->mail, entry);
 		free(m);
@@ -596,7 +536,7 @@ follow_destroy(struct follow **fp)
 	free(f->behind);
 	sync_destroy(&f->sync);
 	pthread_cond_destroy(&f->cond);
-	pthread_cond_destroy(&f->asking);
+	waiters_destroy(&f->waiters);
 	pthread_mutex_destroy(&f->lock);
 	explicit_bzero(&f->magic, sizeof(f->magic));
 	free(f);
@@ -619,7 +559,7 @@ follow_configure(struct follow *f, uint64_t poll)
 }
 
 bool
-follow_ask(struct follow *f, struct follow_waiter *w)
+follow_ask(struct follow *f, struct waiter *w)
 {
 	bool waits;
 
@@ -628,12 +568,8 @@ follow_ask(struct follow *f, struct follow_waiter *w)
 	waits = !atomic_load(&f->stop) && (f->asked || f->polling ||
 	    clock_boot_ms() >= f->polled_ms + ASK_MS);
 	if (waits) {
-		CHECK(!w->queued);
 		f->asked = !f->polling;
-		w->queued = true;
-		w->since_ms = clock_boot_ms();
-		LIST_INSERT_HEAD(&f->waiters, w, entry);
-		pthread_cond_signal(&f->asking);
+		waiters_add(f->waiters, w);
 		pthread_cond_signal(&f->cond);
 	}
 	pthread_mutex_unlock(&f->lock);
@@ -641,15 +577,11 @@ follow_ask(struct follow *f, struct follow_waiter *w)
 }
 
 void
-follow_forget(struct follow *f, struct follow_waiter *w)
+follow_forget(struct follow *f, struct waiter *w)
 {
 
 	CHECK_OBJ(f, FOLLOW_MAGIC);
-	pthread_mutex_lock(&f->lock);
-	if (w->queued)
-		LIST_REMOVE(w, entry);
-	w->queued = false;
-	pthread_mutex_unlock(&f->lock);
+	waiters_forget(f->waiters, w);
 }
 
 bool

@@ -2,8 +2,6 @@
 #ifndef EDGE_FOLLOW_H
 #define	EDGE_FOLLOW_H
 
-#include <sys/queue.h>
-
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -11,6 +9,7 @@
 #include "edge/lease.h"
 #include "edge/link.h"
 #include "edge/sync.h"
+#include "edge/waiters.h"
 
 /*
  * The thread that follows the master: it takes what the link hears, polls where
@@ -24,6 +23,7 @@ struct follow_conf {			/* borrowed */
 	int			 trust_dir;
 	struct held		*held;
 	struct blob_store	*store;
+	const char		*cache_dir;	/* the store's */
 	struct fills		*fills;
 	struct upstreams	*upstreams;
 	struct leases		*leases;
@@ -54,19 +54,11 @@ void		 follow_configure(struct follow *f, uint64_t poll);
 
 /*
  * A path that no set has was asked for, without a lease.  True: a poll runs or
- * will, and wake(arg) is called, under a lock, when it has ended or takes too
- * long.  False: the last one is too recent.  Zero-initialise; call
- * follow_forget() before the waiter goes, also after the wake.
+ * will, and the waiter is woken when it has ended or takes too long; forget it
+ * before it goes.  False: the last poll is too recent.
  */
-struct follow_waiter {
-	LIST_ENTRY(follow_waiter) entry;
-	bool		 queued;		/* follow's lock */
-	int64_t		 since_ms;
-	void		(*wake)(void *arg);
-	void		*arg;
-};
-bool		 follow_ask(struct follow *f, struct follow_waiter *w);
-void		 follow_forget(struct follow *f, struct follow_waiter *w);
+bool		 follow_ask(struct follow *f, struct waiter *w);
+void		 follow_forget(struct follow *f, struct waiter *w);
 
 struct follow_stats {
 	int64_t		last_poll;	/* that succeeded; boot clock, 0: none */

@@ -28,7 +28,7 @@ enum health_event {
 	HEALTH_SOFT_FAULT, HEALTH_HARD_FAULT, HEALTH_WRONG_BYTES
 };
 
-struct upstream {			/* fields are read by health_pick()'s callers */
+struct upstream {			/* read by who has picked it */
 	char			url[UPSTREAM_URL];
 	enum upstream_kind	kind;
 	unsigned		slot;

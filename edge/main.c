@@ -225,8 +225,8 @@ make_site(struct edge *e)
 	};
 	struct follow_conf fc = {
 		.trust = e->trust, .trust_dir = e->trust_dir, .held = e->held,
-		.store = e->store, .fills = e->fills,
-		.upstreams = e->upstreams, .sets = &e->conf->sets,
+		.store = e->store, .cache_dir = e->conf->cache_dir,
+		.fills = e->fills, .upstreams = e->upstreams, .sets = &e->conf->sets,
 		.poll = e->conf->poll, .linked = e->conf->curve_secret != NULL,
 		.counters = edge_serve_counters,
 	};

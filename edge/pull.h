@@ -18,7 +18,7 @@
  */
 #define	FILL_MAGIC	0x66696c6cu
 #define	FILL_PULLS	4u		/* transfers at once for one fill */
-#define	FILL_FAR	16u		/* chunks ahead: a transfer of its own */
+#define	FILL_FAR	16u		/* chunks ahead: an own transfer */
 #define	FILL_ROUNDS	2u		/* times that all upstreams may fail */
 
 enum fill_stage {
@@ -62,7 +62,7 @@ struct fill {
 	pthread_mutex_t	 lock;		/* all below */
 	pthread_cond_t	 woken;		/* a reader's wake has returned */
 	enum fill_stage	 stage;
-	bool		 opened;	/* by a worker, who is through with it */
+	bool		 opened;	/* a worker is through with that */
 	bool		 ending;	/* handed to a worker to end it */
 	/*
 	 * Pieces: the chunks; or one, of any size, without rows.

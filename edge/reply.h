@@ -25,7 +25,7 @@ enum reply_line	reply_line(struct reply *r, const char *line, size_t len);
 enum reply_verdict {
 	REPLY_BODY,			/* a body to take */
 	REPLY_ELSE,			/* another status: no content of ours */
-	REPLY_BROKEN,			/* not what HTTP or the request allows */
+	REPLY_BROKEN,			/* not what was asked for, or no HTTP */
 	REPLY_OTHER			/* other content: its length says so */
 };
 /*

@@ -37,7 +37,7 @@ struct state {
 	unsigned		 magic;
 	struct edge_serve	*serve;
 	struct fill_reader	*reader;	/* NULL: no fill */
-	struct follow_waiter	 waiter;
+	struct waiter		 waiter;
 };
 
 struct edge_serve *

@@ -29,6 +29,7 @@ struct sync_conf {			/* all borrowed */
 	int			 trust_dir;
 	struct held		*held;
 	struct blob_store	*store;
+	const char		*cache_dir;	/* the store's */
 	struct fills		*fills;
 	struct upstreams	*upstreams;
 	const struct config_list *sets;	/* carried; n 0: all */

@@ -4,15 +4,19 @@
  * tables as snapshots.  The follow thread runs it.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "edge/sync_impl.h"
 #include "proto/check.h"
 #include "proto/clock.h"
+#include "proto/fd.h"
 
 #define	FETCH_S		120		/* for a manifest or chunk table */
 #define	TRUST_S		20
+#define	FOLDER_SIZE	4096
 
 /* Takes what is new in a trust document; true when it is a good one. */
 static bool
@@ -102,6 +106,31 @@ load_blob(struct sync *s, const char *set, const struct digest *d,
 	return (*out == NULL ? -1 : 0);
 }
 
+/*
+ * A blob's file is synced when it is complete; its name is only when its folder
+ * (and the folder's own name) is.  A head may name it from then on.
+ */
+static int
+sync_name(const struct sync *s, const struct digest *d)
+{
+	char hex[DIGEST_HEX + 1], path[FOLDER_SIZE];
+	int fd = -1, ret = -1;
+
+	(void)digest_hex(d, hex);
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/blob/%.*s", s->conf.cache_dir,
+		    i == 0 ? 2 : 0, hex);
+		if ((fd = fd_open_dir(AT_FDCWD, path)) == -1 ||
+		    fd_sync_dir(fd) == -1)
+			goto out;
+		fd_close(&fd);
+	}
+	ret = 0;
+out:
+	fd_close(&fd);
+	return (ret);
+}
+
 struct snapshot *
 sync_load(struct sync *s, const struct head *h, const atomic_bool *stop,
     struct parse_error *err)
@@ -115,11 +144,14 @@ sync_load(struct sync *s, const struct head *h, const atomic_bool *stop,
 	err->reason[0] = '\0';
 	if (load_blob(s, h->set, &h->manifest, h->manifest_size, stop,
 	    &manifest, &manifest_len) == -1 || load_blob(s, h->set, &h->chunks,
-	    h->chunks_size, stop, &chunks, &chunks_len) == -1) {
+	    h->chunks_size, stop, &chunks, &chunks_len) == -1 ||
+	    (stop != NULL && (sync_name(s, &h->manifest) == -1 ||
+	    (h->chunks_size > 0 && sync_name(s, &h->chunks) == -1)))) {
 		if (errno == EBADMSG)
 			(void)parse_fail(err, 0, "the chunk table's digest is "
 			    "not that of an empty one");
 		free(manifest);
+		free(chunks);
 		return (NULL);
 	}
 	rows = (uint8_t *)chunks;

@@ -60,7 +60,7 @@ struct transfer {
 	bool		 ranged;
 	struct reply	 reply;
 	bool		 accepted, over;
-	uint64_t	 skip;		/* bytes before `from` to read through */
+	uint64_t	 skip;		/* bytes to read through */
 	uint64_t	 given;		/* bytes given to data() */
 	uint64_t	 received;
 	int64_t		 start_ms, slow_ms, tick_ms;
@@ -96,7 +96,8 @@ set_limits(struct upstreams *u, const struct edge_conf *c)
 		.first_ms = (int64_t)c->fill_first * 1000,
 		.low_bytes = (int64_t)c->fill_low_rate,
 		.low_ms = (int64_t)c->fill_low_time * 1000,
-		.per_upstream = (unsigned)MAX(1, MIN(c->per_upstream, UINT_MAX)),
+		.per_upstream = (unsigned)MAX(1,
+		    MIN(c->per_upstream, UINT_MAX)),
 	};
 	(void)pthread_mutex_unlock(&u->lock);
 }

@@ -57,7 +57,7 @@ struct upstream_stat {
 	unsigned		running;	/* transfers now */
 	bool			aside;
 	int64_t			aside_s;	/* how much longer */
-	char			reason[UPSTREAM_REASON];	/* last fault; "" */
+	char			reason[UPSTREAM_REASON]; /* last fault; "" */
 };
 /* Fills at most n; returns how many there are. */
 size_t		 upstreams_stats(struct upstreams *u, struct upstream_stat *st,

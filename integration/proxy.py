@@ -66,6 +66,8 @@ class Upstream:
                 return
 
     def answer(self, sock, path, headers):
+        if self.origin is None:
+            return False                    # before the master is there
         c = http.client.HTTPConnection(self.origin.hostname,
                                        self.origin.port, timeout=30)
         try:
@@ -114,8 +116,8 @@ class Upstream:
 
 
 class Relay:
-    """A TCP relay to a port of 127.0.0.1.  `swallow` drops what the server
-    says; `cut()` ends all connections."""
+    """A TCP relay to a port of 127.0.0.1.  `swallow` drops what either side
+    says, and keeps the connections; `cut()` ends all of them."""
 
     def __init__(self, port, swallow=False):
         self.port, self.swallow = port, swallow
@@ -137,17 +139,17 @@ class Relay:
                 a.close()
                 continue
             self.socks += [a, b]
-            for src, dst, down in ((a, b, False), (b, a, True)):
-                threading.Thread(target=self.pump, args=(src, dst, down),
+            for src, dst in ((a, b), (b, a)):
+                threading.Thread(target=self.pump, args=(src, dst),
                                  daemon=True).start()
 
-    def pump(self, src, dst, down):
+    def pump(self, src, dst):
         try:
             while True:
                 data = src.recv(65536)
                 if not data:
                     break
-                if down and self.swallow:
+                if self.swallow:
                     self.swallowed += len(data)
                     continue
                 dst.sendall(data)

@@ -1,6 +1,5 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * SPDX-License-Identifier: BSD-2-Clause
- *
  * The master's end of the links: one thread owns the announce socket (XPUB) and
  * the lease socket (ROUTER), and no other file of the master knows ZeroMQ.
  * Publishing threads queue what is to be announced and wake it through a pipe;

@@ -245,6 +245,19 @@ write_config(struct buf *b, const struct master_conf *m, const struct cert *e,
 	    "    secret-key = \"%s\"\n", e->public_key, e->secret_key);
 }
 
+/* A file that the shell made for the output is no longer readable by all: the
+ * edge would refuse a secret in it. */
+static void
+close_output_to_others(void)
+{
+	struct stat st;
+
+	if (fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode) &&
+	    (st.st_mode & S_IRWXO) != 0 &&
+	    fchmod(STDOUT_FILENO, st.st_mode & 07770) == -1)
+		warn("the configuration holds a secret; chmod o-rwx it");
+}
+
 static int
 print_config(const struct master_conf *m, const struct cert *e,
     const struct cert *master, const char *host, const char *upstream)
@@ -254,6 +267,7 @@ print_config(const struct master_conf *m, const struct cert *e,
 	struct edge_conf *c = NULL;
 	int ret = -1;
 
+	close_output_to_others();
 	write_config(&b, m, e, master, host, upstream);
 	if (b.failed || (c = config_edge_text("edge.conf", b.p, b.len,
 	    &err)) == NULL)

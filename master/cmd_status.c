@@ -74,7 +74,7 @@ show_switch(const json_t *sw)
 		(void)printf(": p50 %" PRIu64 " ms, p99 %" PRIu64
 		    " ms, slowest %" PRIu64 " ms", number_of(sw, "p50_ms"),
 		    number_of(sw, "p99_ms"), number_of(sw, "max_ms"));
-	if (json_is_false(json_object_get(sw, "over")))
+	if (json_is_false(json_object_get(sw, "done")))
 		(void)printf(" (still waiting)");
 	(void)printf("\n");
 	missing = json_object_get(sw, "missing");

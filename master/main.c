@@ -1,6 +1,5 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * SPDX-License-Identifier: BSD-2-Clause
- *
  * pkgcast-master: start-up in the order that main() shows, then signals.  What
  * needs root (ports, the state folder, the access log) is opened first; threads,
  * ZeroMQ and the HTTP servers come after root is given up.

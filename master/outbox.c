@@ -1,6 +1,5 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * SPDX-License-Identifier: BSD-2-Clause
- *
  * Between publishing threads and the link thread: a bounded queue of
  * announcements and the list of pending prepares, copied in and out, so that no
  * pointer is shared.

@@ -1,6 +1,5 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * SPDX-License-Identifier: BSD-2-Clause
- *
  * Descriptors of edges' connections, as ZeroMQ tells them with each message,
  * and the key that last used each.  ZeroMQ itself never cuts a peer whose key
  * was revoked.  Called by the link thread.

@@ -38,7 +38,7 @@ put_result(json_t *o, struct roster *r, struct roster_wait *w)
 	    put_number(o, "p50_ms", (uint64_t)res.p50_ms) |
 	    put_number(o, "p99_ms", (uint64_t)res.p99_ms) |
 	    put_number(o, "max_ms", (uint64_t)res.max_ms) |
-	    json_object_set_new(o, "over", json_boolean(over));
+	    json_object_set_new(o, "done", json_boolean(over));
 	if (w != NULL)
 		roster_result_free(&res);
 	return (ret);

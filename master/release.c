@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "keys/home.h"
 #include "keys/password.h"
@@ -417,8 +418,8 @@ release_open(const struct pkgcast_conf *conf, const char *set,
 	    (*client = client_new(&command_stop)) == NULL)
 		goto out;
 	if ((*key = seckey_read(path, password_ask, path, &err)) == NULL) {
-		warnx("%s (publisher's key; `pkgcast keys generate` makes one)",
-		    err.reason);
+		warnx("%s%s", err.reason, access(path, F_OK) == -1 ?
+		    ": `pkgcast keys generate` makes a publisher's key" : "");
 		goto out_quiet;
 	}
 	ret = 0;

@@ -1,6 +1,5 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * SPDX-License-Identifier: BSD-2-Clause
- *
  * The roster: which edges there are, what each of their instances reported, and
  * until when each holds a lease for which set.  A grant is recorded here, under
  * the same lock that a commit takes, before it is sent; so whoever commits sees

@@ -1,6 +1,5 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * SPDX-License-Identifier: BSD-2-Clause
- *
  * Names of sets in the roster, and what a record has said of and been granted
  * for each.  Called by the roster's other files, with its lock held.
  */

@@ -1,6 +1,5 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * SPDX-License-Identifier: BSD-2-Clause
- *
  * A copy of the roster for the status page, so that what is made of it takes no
  * lock.  Called by the HTTP servers' threads.
  */

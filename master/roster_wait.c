@@ -1,6 +1,5 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * SPDX-License-Identifier: BSD-2-Clause
- *
  * Commits, and waits for edges: a wait is a list of the lease records that were
  * alive when it began, each done when it has reported the head or its lease has
  * run out.  Called by publishing threads; renewals reach the waits through

@@ -218,8 +218,8 @@ resolve(struct walk *w, struct item *from)
 		if (manifest_link_target(it->e.path, it->e.link, target) == -1)
 			return (scan_refuse(w->err, from->e.path,
 			    "the link is absolute or leads outside the set: make it relative, to a file in the set"));
-		if (fstatat(w->scan->dirfd, target, &st,
-		    AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode))
+		if (target[0] == '\0' || (fstatat(w->scan->dirfd, target, &st,
+		    AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode)))
 			return (scan_refuse(w->err, from->e.path,
 			    "a link to a folder: " LATEST_HINT));
 		if ((it = item_find(w->scan, target)) == NULL)

@@ -147,27 +147,29 @@ reader(void *arg)
 	return (NULL);
 }
 
-/* Until all readers ended; tells progress. */
+/* Until all readers ended; tells progress meanwhile, and at the end. */
 static void
 wait_readers(struct reading *w, uint64_t all_files, uint64_t all_bytes)
 {
 	struct timespec until;
 	int64_t ms;
+	bool more = true;
 
-	(void)pthread_mutex_lock(&w->lock);
-	while (w->running > 0) {
+	while (more) {
 		ms = clock_real_ms() + SCAN_TICK_MS;
 		until.tv_sec = (time_t)(ms / 1000);
 		until.tv_nsec = (long)(ms % 1000) * 1000000;
-		(void)pthread_cond_timedwait(&w->ended, &w->lock, &until);
-		if (w->conf->progress == NULL)
-			continue;
-		(void)pthread_mutex_unlock(&w->lock);
-		w->conf->progress(w->conf->arg, atomic_load(&w->files),
-		    atomic_load(&w->bytes), all_files, all_bytes);
 		(void)pthread_mutex_lock(&w->lock);
+		if (w->running > 0)
+			(void)pthread_cond_timedwait(&w->ended, &w->lock,
+			    &until);
+		more = w->running > 0;
+		(void)pthread_mutex_unlock(&w->lock);
+		if (w->conf->progress != NULL)
+			w->conf->progress(w->conf->arg,
+			    atomic_load(&w->files), atomic_load(&w->bytes),
+			    all_files, all_bytes);
 	}
-	(void)pthread_mutex_unlock(&w->lock);
 }
 
 static int

@@ -1,6 +1,5 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * SPDX-License-Identifier: BSD-2-Clause
- *
  * Scrubbing: a thread that reads every blob at a bounded rate and compares it
  * with its name.  A bad one is taken out of the store, so that the origin does
  * not serve it and the next publish that names it uploads it again.  It takes

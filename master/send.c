@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "master/command.h"
 #include "master/progress.h"
 #include "master/scan.h"
@@ -28,7 +26,6 @@
 #define	POLL_MIN_MS	20
 #define	POLL_MAX_MS	200
 #define	TOKEN_MAX	128
-#define	STATE_MAX	(4u << 20)	/* bytes of JSON */
 #define	MISSING_MAX	((DIGEST_HEX + 1) * 1000000u)
 #define	SMALL_MAX	4096		/* answers that nobody reads */
 #define	UNSTABLE	"unstable tree: changed since it was scanned; repeat when nothing writes there"
@@ -42,124 +39,6 @@ struct dialogue {
 	char			 token[TOKEN_MAX + 1];
 	int64_t			 progress_ms;	/* when it last went on */
 };
-
-static void
-add_url(struct buf *b, const char *base, const char *set)
-{
-
-	(void)buf_addf(b, "%s/publish/", base);
-	(void)client_add_path(b, set);
-}
-
-void
-send_state_free(struct send_state *s)
-{
-
-	free(s->missing);
-	s->missing = NULL;
-	s->nmissing = 0;
-}
-
-static uint64_t
-number(const json_t *j, const char *name)
-{
-	json_int_t v = json_integer_value(json_object_get(j, name));
-
-	return (v < 0 ? 0 : (uint64_t)v);
-}
-
-static void
-copy_text(const json_t *j, const char *name, char *out, size_t size)
-{
-	const char *v = json_string_value(json_object_get(j, name));
-
-	(void)log_escape(out, size, v == NULL ? "" : v,
-	    v == NULL ? 0 : strlen(v));
-}
-
-static int
-state_missing(struct send_state *s, const json_t *list)
-{
-	struct buf b = BUF_INIT(STATE_MAX);
-	char name[LOG_TEXT];
-	const json_t *item;
-	size_t i;
-
-	for (i = 0; i < json_array_size(list); i++) {
-		item = json_array_get(list, i);
-		if (!json_is_string(item))
-			continue;
-		(void)log_escape(name, sizeof(name), json_string_value(item),
-		    json_string_length(item));
-		(void)buf_addf(&b, "%s%s", s->nmissing == 0 ? "" : ", ",
-		    name);
-		s->nmissing++;
-	}
-	if (b.failed) {
-		buf_free(&b);
-		return (-1);
-	}
-	s->missing = buf_take(&b, NULL);
-	return (0);
-}
-
-static int
-state_parse(struct send_state *s, const char *text, size_t len)
-{
-	json_t *j;
-	uint64_t known;
-	int ret;
-
-	memset(s, 0, sizeof(*s));
-	if (text == NULL || (j = json_loadb(text, len, 0, NULL)) == NULL)
-		return (-1);
-	s->generation = s->highest = number(j, "generation");
-	if ((known = number(j, "accepted")) > s->highest)
-		s->highest = known;
-	copy_text(j, "state", s->state, sizeof(s->state));
-	copy_text(j, "reason", s->reason, sizeof(s->reason));
-	s->acked = number(j, "acked");
-	s->leased = number(j, "leased");
-	s->p50_ms = (int64_t)number(j, "p50_ms");
-	s->p99_ms = (int64_t)number(j, "p99_ms");
-	s->max_ms = (int64_t)number(j, "max_ms");
-	ret = state_missing(s, json_object_get(j, "missing"));
-	s->over = json_is_true(json_object_get(j, "over"));
-	json_decref(j);
-	return (ret);
-}
-
-int
-send_state_get(struct client *c, const char *base, const char *set,
-    struct send_state *s, bool *again, struct parse_error *err)
-{
-	struct client_request q = {
-		.method = CLIENT_GET, .fd = -1, .max = STATE_MAX
-	};
-	struct buf url = BUF_INIT(CLIENT_URL_MAX);
-	struct client_answer a;
-	int ret = 1;
-
-	memset(s, 0, sizeof(*s));
-	add_url(&url, base, set);
-	q.url = url.p;
-	client_do(c, &q, &a);
-	if (again != NULL)
-		*again = a.again || a.status == 503;
-	if (a.status == 404)
-		ret = 0;
-	else if (a.status == 0)
-		ret = parse_fail(err, 0, "%s", a.error);
-	else if (a.status != 200)
-		ret = parse_fail(err, 0, "%s: answered with status %u", q.url,
-		    a.status);
-	else if (state_parse(s, a.body, a.len) == -1)
-		ret = parse_fail(err, 0,
-		    "%s: not the answer of a publish listener", q.url);
-	client_answer_free(&a);
-	buf_free(&url);
-	return (ret);
-}
 
 /* What an answer without the wanted status means. */
 static enum step
@@ -213,7 +92,7 @@ post_head(struct dialogue *d)
 	struct client_answer a;
 	enum step ret = STEP_OK;
 
-	add_url(&url, d->s->base, d->h->set);
+	send_url(&url, d->s->base, d->h->set);
 	(void)buf_addf(&url, "?prepare-wait=%u", d->s->prepare_wait);
 	q.url = url.p;
 	client_do(d->s->client, &q, &a);
@@ -251,7 +130,7 @@ put_memory(struct dialogue *d, const struct digest *digest, const char *p,
 	struct client_answer a;
 	enum step ret = STEP_OK;
 
-	add_url(&url, d->s->base, d->h->set);
+	send_url(&url, d->s->base, d->h->set);
 	(void)buf_addf(&url, "/%s", digest_hex(digest, hex));
 	q.url = url.p;
 	client_do(d->s->client, &q, &a);
@@ -294,7 +173,7 @@ get_missing(struct dialogue *d, char **list, size_t *len)
 
 	*list = NULL;
 	*len = 0;
-	add_url(&url, d->s->base, d->h->set);
+	send_url(&url, d->s->base, d->h->set);
 	(void)buf_adds(&url, "/missing");
 	q.url = url.p;
 	client_do(d->s->client, &q, &a);
@@ -387,7 +266,7 @@ upload_next(void *arg, struct client_request *q, void **cookie)
 		free(one);
 		return (false);
 	}
-	add_url(&url, u->d->s->base, u->d->h->set);
+	send_url(&url, u->d->s->base, u->d->h->set);
 	(void)buf_addf(&url, "/%.64s", u->list + u->at * (DIGEST_HEX + 1));
 	one->url = check_alloc(buf_take(&url, NULL));
 	u->at++;

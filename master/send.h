@@ -26,6 +26,8 @@ struct send_state {
 	char		*missing;	/* names, ", " between; malloc'd */
 	int64_t		 p50_ms, p99_ms, max_ms;
 };
+/* Adds the address of a set on the publish listener. */
+void	send_url(struct buf *b, const char *base, const char *set);
 void	send_state_free(struct send_state *s);
 /* 1; 0: the master knows nothing of the set; -1: err.  again (may be NULL):
  * whether it may go well if tried again. */

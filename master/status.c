@@ -1,6 +1,5 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * SPDX-License-Identifier: BSD-2-Clause
- *
  * The status document: what the master knows of sets and edges, as JSON; and
  * the handler of the status listener.  Called by the HTTP servers' threads.
  * What it shows comes from copies, so it holds nobody up.
@@ -83,7 +82,7 @@ result_of(const struct roster_report_switch *s)
 		bad |= json_array_append_new(names,
 		    json_string(res->missing[i]));
 	bad |= set_number(o, "generation", res->generation);
-	bad |= set_bool(o, "over", s->over);
+	bad |= set_bool(o, "done", s->over);
 	bad |= set_number(o, "acked", res->acked);
 	bad |= set_number(o, "leased", res->leased);
 	bad |= set_number(o, "p50_ms", (uint64_t)res->p50_ms);

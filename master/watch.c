@@ -1,6 +1,5 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * SPDX-License-Identifier: BSD-2-Clause
- *
  * Notices changes in edges/ and in the trust folder and passes them on; its
  * thread is the only one that replaces the list of edges.  Called by main.
  */

@@ -472,7 +472,7 @@ follow(const char *set, char reason[256])
 		if (strcmp(s, "failed") == 0)
 			ret = -1;
 		else if (strcmp(s, "committed") == 0 &&
-		    json_is_true(json_object_get(j, "over")))
+		    json_is_true(json_object_get(j, "done")))
 			ret = 0;
 		if (reason != NULL)
 			(void)snprintf(reason, 256, "%s", json_string_value(

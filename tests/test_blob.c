@@ -444,7 +444,7 @@ test_partials_go(void **state)
 /* What may happen to a complete file, and what must come of it. */
 static const struct {
 	const char	*what;
-	size_t		 len;		/* of what is written over it; 0: gone */
+	size_t		 len;		/* of what replaces it; 0: gone */
 	bool		 other_size;
 } damage[] = {
 	{ "other bytes of the same length", SIZE, false },

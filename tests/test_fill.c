@@ -31,7 +31,7 @@
 #include "proto/clock.h"
 #include "proto/fd.h"
 
-#define	PATIENCE_MS	30000		/* a test that waits longer has failed */
+#define	PATIENCE_MS	30000		/* a test that waits longer failed */
 #define	HEAD_SIZE	4096
 #define	PIECE		16384		/* what the server sends at once */
 
@@ -44,7 +44,7 @@ enum mode {
 };
 
 struct server {
-	_Atomic enum mode mode;
+	atomic_int	 mode;		/* enum mode */
 	int		 fd;
 	char		 url[64];
 	pthread_t	 thread;
@@ -151,7 +151,7 @@ answer_fault(struct server *s, int fd)
 	const char *status = NULL;
 	char text[256];
 
-	switch (s->mode) {
+	switch ((enum mode)s->mode) {
 	case NOT_FOUND:
 		status = "404 Not Found";
 		break;

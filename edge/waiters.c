@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Requests that wait for a poll.  Upstreams that hang hold up the follow thread,
+ * but not them: a thread of ours wakes those that have waited long enough.
+ * Called by HTTP threads and the follow thread.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "edge/waiters.h"
+#include "proto/check.h"
+#include "proto/clock.h"
+
+#define	WAITERS_MAGIC	0x77616974
+#define	STEP_NS		500000000
+
+struct waiters {
+	unsigned	 magic;
+	pthread_t	 thread;
+	bool		 started;
+	pthread_mutex_t	 lock;		/* from here on; taken after follow's */
+	pthread_cond_t	 cond;
+	bool		 stop;
+	LIST_HEAD(, waiter) list;
+};
+
+struct waiters *
+waiters_new(void)
+{
+	pthread_condattr_t attr;
+	struct waiters *l;
+
+	if ((l = calloc(1, sizeof(*l))) == NULL)
+		return (NULL);
+	l->magic = WAITERS_MAGIC;
+	LIST_INIT(&l->list);
+	CHECK(pthread_condattr_init(&attr) == 0);
+	CHECK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
+	CHECK(pthread_cond_init(&l->cond, &attr) == 0);
+	CHECK(pthread_condattr_destroy(&attr) == 0);
+	CHECK(pthread_mutex_init(&l->lock, NULL) == 0);
+	return (l);
+}
+
+/* With the lock held: wakes those that came until then. */
+static void
+wake_until(struct waiters *l, int64_t until_ms)
+{
+	struct waiter *w, *next;
+
+	for (w = LIST_FIRST(&l->list); w != NULL; w = next) {
+		next = LIST_NEXT(w, entry);
+		if (w->since_ms > until_ms)
+			continue;
+		LIST_REMOVE(w, entry);
+		w->queued = false;
+		w->wake(w->arg);
+	}
+}
+
+static void *
+run(void *arg)
+{
+	struct waiters *l = arg;
+	struct timespec ts;
+
+	CHECK_OBJ(l, WAITERS_MAGIC);
+	pthread_mutex_lock(&l->lock);
+	while (!l->stop) {
+		clock_gettime(CLOCK_MONOTONIC, &ts);
+		ts.tv_sec += (ts.tv_nsec + STEP_NS) / 1000000000;
+		ts.tv_nsec = (ts.tv_nsec + STEP_NS) % 1000000000;
+		if (LIST_EMPTY(&l->list))
+			(void)pthread_cond_wait(&l->cond, &l->lock);
+		else
+			(void)pthread_cond_timedwait(&l->cond, &l->lock, &ts);
+		wake_until(l, clock_boot_ms() - WAITERS_MS);
+	}
+	wake_until(l, INT64_MAX);
+	pthread_mutex_unlock(&l->lock);
+	return (NULL);
+}
+
+int
+waiters_start(struct waiters *l)
+{
+
+	CHECK_OBJ(l, WAITERS_MAGIC);
+	if ((errno = pthread_create(&l->thread, NULL, run, l)) != 0)
+		return (-1);
+	l->started = true;
+	return (0);
+}
+
+void
+waiters_stop(struct waiters *l)
+{
+
+	CHECK_OBJ(l, WAITERS_MAGIC);
+	if (!l->started)
+		return;
+	pthread_mutex_lock(&l->lock);
+	l->stop = true;
+	pthread_cond_signal(&l->cond);
+	pthread_mutex_unlock(&l->lock);
+	pthread_join(l->thread, NULL);
+	l->started = false;
+}
+
+void
+waiters_destroy(struct waiters **lp)
+{
+	struct waiters *l = *lp;
+
+	*lp = NULL;
+	if (l == NULL)
+		return;
+	CHECK_OBJ(l, WAITERS_MAGIC);
+	CHECK(!l->started && LIST_EMPTY(&l->list));
+	pthread_cond_destroy(&l->cond);
+	pthread_mutex_destroy(&l->lock);
+	explicit_bzero(&l->magic, sizeof(l->magic));
+	free(l);
+}
+
+void
+waiters_add(struct waiters *l, struct waiter *w)
+{
+
+	CHECK_OBJ(l, WAITERS_MAGIC);
+	pthread_mutex_lock(&l->lock);
+	CHECK(!w->queued);
+	w->queued = true;
+	w->since_ms = clock_boot_ms();
+	LIST_INSERT_HEAD(&l->list, w, entry);
+	pthread_cond_signal(&l->cond);
+	pthread_mutex_unlock(&l->lock);
+}
+
+void
+waiters_wake(struct waiters *l)
+{
+
+	CHECK_OBJ(l, WAITERS_MAGIC);
+	pthread_mutex_lock(&l->lock);
+	wake_until(l, INT64_MAX);
+	pthread_mutex_unlock(&l->lock);
+}
+
+void
+waiters_forget(struct waiters *l, struct waiter *w)
+{
+
+	CHECK_OBJ(l, WAITERS_MAGIC);
+	pthread_mutex_lock(&l->lock);
+	if (w->queued)
+		LIST_REMOVE(w, entry);
+	w->queued = false;
+	pthread_mutex_unlock(&l->lock);
+}
