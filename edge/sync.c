@@ -268,38 +268,6 @@ delta_back(struct sync *s, struct sync_set *set, const struct snapshot *next)
 }
 
 /*
- * What was prepared was built from a head's signed lines; what is served also
- * has its signature, for those who ask for the head.  NULL: errno.
- */
-static struct snapshot *
-complete(const struct snapshot *prepared, const struct head *h)
-{
-	struct parse_error err;
-	size_t manifest_len, chunks_len;
-	const char *text;
-	const uint8_t *rows;
-	char *manifest;
-	uint8_t *chunks;
-
-	text = manifest_text(snapshot_manifest(prepared), &manifest_len);
-	rows = snapshot_chunks(prepared, &chunks_len);
-	manifest = malloc(manifest_len + 1);
-	chunks = malloc(chunks_len + 1);
-	if (manifest == NULL || chunks == NULL) {
-		free(manifest);
-		free(chunks);
-		return (NULL);
-	}
-	memcpy(manifest, text, manifest_len);
-	manifest[manifest_len] = '\0';
-	if (chunks_len > 0)
-		memcpy(chunks, rows, chunks_len);
-	errno = ENOMEM;
-	return (snapshot_new(h, &manifest, manifest_len, &chunks, chunks_len,
-	    false, &err));
-}
-
-/*
  * Makes set->prepared the current generation.  Its manifest and chunk table are
  * in the store, synced; the head follows, and only then it is served.
  */
@@ -311,7 +279,7 @@ switch_to(struct sync *s, struct sync_set *set, const struct head *h)
 	bool first = set->generation == 0;
 
 	next = snapshot_head(set->prepared)->len == h->len ?
-	    snapshot_ref(set->prepared) : complete(set->prepared, h);
+	    snapshot_ref(set->prepared) : snapshot_signed(set->prepared, h);
 	if (next == NULL || held_put(s->conf.held, h) == -1) {
 		log_err("head not stored set=%s generation=%ju reason=\"%s\": "
 		    "the generation before it stays", h->set,

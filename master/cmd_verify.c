@@ -427,6 +427,20 @@ is_url(const char *s)
 	    strncmp(s, "https://", 8) == 0);
 }
 
+/* The server's address, from its own or from that of the set on it. */
+static char *
+server_of(const char *url, const char *set)
+{
+	char *s = check_alloc(strdup(url));
+	size_t len = strlen(s), n = strlen(set);
+
+	while (len > 0 && s[len - 1] == '/')
+		s[--len] = '\0';
+	if (len > n && s[len - n - 1] == '/' && strcmp(s + len - n, set) == 0)
+		s[len - n - 1] = '\0';
+	return (s);
+}
+
 static int
 verify_all(struct verify *v)
 {
@@ -453,7 +467,6 @@ cmd_verify(const struct pkgcast_conf *c, int argc, char **argv)
 {
 	struct verify *v;
 	char *what = NULL;
-	size_t len;
 	int status;
 
 	if (keys_init() == -1) {
@@ -466,12 +479,8 @@ cmd_verify(const struct pkgcast_conf *c, int argc, char **argv)
 		free(v);
 		return (COMMAND_USAGE);
 	}
-	if (is_url(v->what)) {
-		what = check_alloc(strdup(v->what));
-		for (len = strlen(what); len > 0 && what[len - 1] == '/';)
-			what[--len] = '\0';
-		v->what = what;
-	}
+	if (is_url(v->what))
+		v->what = what = server_of(v->what, v->set);
 	command_catch();
 	status = verify_all(v);
 	manifest_destroy(&v->manifest);

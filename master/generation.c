@@ -440,7 +440,7 @@ switch_site(struct generations *g, struct snapshot *next, struct delta **back)
 /* Under the commits lock; d->old is current's head. */
 static void
 commit(struct decision *d, struct snapshot *next, struct snapshot *current,
-    struct roster *roster, struct roster_wait **wait)
+    struct roster *roster, int64_t since_ms, struct roster_wait **wait)
 {
 	struct delta *back = NULL;
 
@@ -451,7 +451,7 @@ commit(struct decision *d, struct snapshot *next, struct snapshot *current,
 		return;
 	}
 	*wait = roster_commit(roster, d->next->set, d->next->generation,
-	    &d->next->digest, decide, d);
+	    &d->next->digest, since_ms, decide, d);
 	if (d->result == GENERATION_DONE)
 		switch_site(d->g, next, &back);
 	else if (d->err->reason[0] == '\0')
@@ -461,7 +461,8 @@ commit(struct decision *d, struct snapshot *next, struct snapshot *current,
 
 enum generation_result
 generation_commit(struct generations *g, struct snapshot *next,
-    struct roster *roster, struct roster_wait **wait, struct parse_error *err)
+    struct roster *roster, int64_t since_ms, struct roster_wait **wait,
+    struct parse_error *err)
 {
 	const struct head *h = snapshot_head(next);
 	struct decision d = { .g = g, .next = h, .dir = -1, .err = err,
@@ -478,7 +479,7 @@ generation_commit(struct generations *g, struct snapshot *next,
 		(void)parse_fail(err, 0, "cannot open set/%s: %s", h->set,
 		    strerror(errno));
 	else
-		commit(&d, next, current, roster, wait);
+		commit(&d, next, current, roster, since_ms, wait);
 	snapshot_unref(&current);
 	fd_close(&d.dir);
 	(void)pthread_mutex_unlock(&g->commits);

@@ -56,7 +56,8 @@ bool		 generation_clash(struct generations *g, const char *set,
 
 /*
  * Commits: next's tree is built and its blobs are durable.  GENERATION_DONE:
- * origin and roster have it; *wait is the roster's for its acknowledgement.
+ * origin and roster have it; *wait is the roster's for its acknowledgement, by
+ * all edges that held a lease at since_ms (boot clock) or later.
  * GENERATION_CONFLICT: it does not follow what is current, or its signer is not
  * trusted any more.  GENERATION_FAILED: disk or memory.  After both of these
  * nothing changed, and err says why.
@@ -65,7 +66,8 @@ enum generation_result { GENERATION_DONE, GENERATION_CONFLICT,
 	GENERATION_FAILED };
 enum generation_result generation_commit(struct generations *g,
 		    struct snapshot *next, struct roster *roster,
-		    struct roster_wait **wait, struct parse_error *err);
+		    int64_t since_ms, struct roster_wait **wait,
+		    struct parse_error *err);
 /*
  * What follows a commit: the tree's current link and www/.  Faults are logged;
  * the next call or start completes them.

@@ -58,6 +58,8 @@ struct pending {
 	size_t		 nwant;
 	size_t		 prepared, leased;	/* edges */
 	struct roster_wait *wait;	/* for acknowledgement */
+	/* Of the thread that publishes: */
+	int64_t		 prepare_ms;	/* boot clock */
 };
 
 /* pending.c */

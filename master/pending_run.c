@@ -55,9 +55,10 @@ prepare(struct pending *p)
 	(void)pthread_mutex_lock(&p->lock);
 	left = (int64_t)p->prepare_wait_s * 1000;
 	(void)pthread_mutex_unlock(&p->lock);
+	p->prepare_ms = clock_boot_ms();
 	if (left == 0)
 		return (true);
-	until = clock_boot_ms() + left;
+	until = p->prepare_ms + left;
 	if (announce_prepare(c->announce, p->head.set, p->head.text,
 	    p->head.signed_len) == -1)
 		log_warn("cannot announce prepare set=%s: %s", p->head.set,
@@ -108,8 +109,8 @@ commit(struct pending *p)
 	struct roster_wait *wait;
 	struct parse_error err;
 
-	switch (generation_commit(c->generations, p->next, c->roster, &wait,
-	    &err)) {
+	switch (generation_commit(c->generations, p->next, c->roster,
+	    p->prepare_ms, &wait, &err)) {
 	case GENERATION_DONE:
 		committed(p, &wait);
 		break;

@@ -14,7 +14,7 @@
 #include "keys/cmd_keys.h"
 #include "keys/cmd_trust.h"
 #include "master/command.h"
-#include "proto/daemon.h"
+#include "proto/check.h"
 #include "proto/log.h"
 
 #define	DEFAULT_FILE	CONFIG_DIR "/pkgcast.conf"
@@ -53,6 +53,21 @@ help(int argc, char **argv)
 	return (COMMAND_DONE);
 }
 
+/* What a file that says nothing would give. */
+static struct pkgcast_conf *
+defaults(void)
+{
+	struct pkgcast_conf *c = check_alloc(calloc(1, sizeof(*c)));
+	const char *value;
+
+#define	TAKE(kind, section, key, field, def, restart) \
+	if ((value = (def)) != NULL) \
+		c->field = check_alloc(strdup(value));
+	PKGCAST_KEYS(TAKE)
+#undef TAKE
+	return (c);
+}
+
 /* The file that was named must be there; the default one need not. */
 static struct pkgcast_conf *
 configuration(const char *file)
@@ -60,9 +75,11 @@ configuration(const char *file)
 	struct parse_error err;
 	struct pkgcast_conf *c;
 
-	if (file == NULL)
-		file = access(DEFAULT_FILE, F_OK) == -1 && errno == ENOENT ?
-		    "/dev/null" : DEFAULT_FILE;
+	if (file == NULL) {
+		file = DEFAULT_FILE;
+		if (access(file, F_OK) == -1 && errno == ENOENT)
+			return (defaults());
+	}
 	if ((c = config_pkgcast(file, &err)) == NULL)
 		warnx("%s", err.reason);
 	return (c);

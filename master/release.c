@@ -24,7 +24,7 @@
 
 #define	ATTEMPTS	5		/* heads made for one command */
 #define	BUSY_MS		100
-#define	PATIENT_S	2		/* a longer wait for the clock is told */
+#define	PATIENT_S	2		/* longer waits are told */
 
 /* What the master has when an attempt begins. */
 struct base {
@@ -262,7 +262,7 @@ shrunk(const struct release *r, const struct base *b)
 enum attempt {
 	ATTEMPT_OVER,
 	ATTEMPT_BUSY,		/* another publish is being committed: wait */
-	ATTEMPT_CONFLICT,	/* another head is needed, if the master moved */
+	ATTEMPT_CONFLICT,	/* another head, if the master moved on */
 	ATTEMPT_REFUSED		/* another head is needed */
 };
 

@@ -84,11 +84,14 @@ enum roster_state roster_wait_prepared(struct roster *r, const char *set,
 /*
  * Runs decide(arg), which publishes or refuses, under the lock; if it returned
  * 0, head is current from then on, and the result is the wait for its
- * acknowledgement.  NULL: decide refused (its errno), or ENOMEM before it ran.
+ * acknowledgement.  An edge whose lease was alive at since_ms (when the publish
+ * began to prepare; the roster's clock) and ran out meanwhile is named as
+ * missing, though nobody waits for it.  NULL: decide refused (its errno), or
+ * ENOMEM before it ran.
  */
 struct roster_wait *roster_commit(struct roster *r, const char *set,
 		    uint64_t generation, const struct digest *head,
-		    int (*decide)(void *arg), void *arg);
+		    int64_t since_ms, int (*decide)(void *arg), void *arg);
 /*
  * The wait for acknowledgement of what is current already: the commit's own
  * while that runs or nobody has seen its end, else a new one (a publish that is

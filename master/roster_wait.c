@@ -87,15 +87,15 @@ member_put(struct roster_wait *w, const struct record *rec, int64_t until)
 	memcpy(m->name, rec->name, sizeof(m->name));
 }
 
-/* Every record whose lease for the set has not run out. */
+/* Every record whose lease for the set was alive at since, or later. */
 static void
-members_gather(struct roster *r, struct roster_wait *w, int64_t now)
+members_gather(struct roster *r, struct roster_wait *w, int64_t since)
 {
 	const struct record *rec;
 	int64_t until;
 
 	TAILQ_FOREACH(rec, &r->records, all)
-		if ((until = record_covered(rec, w->set)) > now)
+		if ((until = record_covered(rec, w->set)) > since)
 			member_put(w, rec, until);
 }
 
@@ -182,13 +182,6 @@ ms_cmp(const void *a, const void *b)
 	return (*x < *y ? -1 : *x > *y);
 }
 
-static int
-name_cmp(const void *a, const void *b)
-{
-
-	return (strcmp(a, b));
-}
-
 /* The smallest value that at least percent of all are not above. */
 static int64_t
 percentile(const int64_t *ms, size_t n, size_t percent)
@@ -218,12 +211,29 @@ result_times(const struct roster_wait *w, struct roster_result *res)
 	return (0);
 }
 
+/* By name, then the newest first. */
+static int
+newest_cmp(const void *a, const void *b)
+{
+	const struct member *x = a, *y = b;
+	int c = strcmp(x->name, y->name);
+
+	return (c != 0 ? c : x->id > y->id ? -1 : x->id < y->id);
+}
+
+/*
+ * Whose lease ran out unacknowledged, each name once.  Not those of which a
+ * newer instance acknowledged: such an edge was started anew, and what the one
+ * before it may have answered is over.
+ */
 static int
 result_missing(const struct roster_wait *w, int64_t now,
     struct roster_result *res)
 {
 	const struct member *m;
+	struct member *sorted;
 	size_t i, n = 0;
+	bool newer = false;
 
 	for (i = 0; i < w->nmember; i++)
 		if (w->member[i].acked_ms == ROSTER_ALONE &&
@@ -231,20 +241,28 @@ result_missing(const struct roster_wait *w, int64_t now,
 			n++;
 	if (n == 0)
 		return (0);
-	if ((res->missing = calloc(n, sizeof(*res->missing))) == NULL)
+	res->missing = calloc(n, sizeof(*res->missing));
+	sorted = malloc(w->nmember * sizeof(*sorted));
+	if (sorted == NULL || res->missing == NULL) {
+		free(sorted);
 		return (-1);
-	for (i = 0; i < w->nmember && res->nmissing < n; i++) {
-		m = &w->member[i];
-		if (m->acked_ms == ROSTER_ALONE && m->until <= now)
+	}
+	memcpy(sorted, w->member, w->nmember * sizeof(*sorted));
+	qsort(sorted, w->nmember, sizeof(*sorted), newest_cmp);
+	for (i = 0; i < w->nmember; i++) {
+		m = &sorted[i];
+		if (i == 0 || strcmp(m->name, sorted[i - 1].name) != 0)
+			newer = false;
+		if (m->acked_ms != ROSTER_ALONE)
+			newer = true;
+		else if (m->until <= now && newer)
+			res->leased--;
+		else if (m->until <= now && (res->nmissing == 0 ||
+		    strcmp(res->missing[res->nmissing - 1], m->name) != 0))
 			memcpy(res->missing[res->nmissing++], m->name,
 			    sizeof(m->name));
 	}
-	qsort(res->missing, n, sizeof(*res->missing), name_cmp);
-	for (i = 1, n = 1; i < res->nmissing; i++)	/* each name once */
-		if (strcmp(res->missing[i], res->missing[n - 1]) != 0)
-			memmove(res->missing[n++], res->missing[i],
-			    sizeof(*res->missing));
-	res->nmissing = n;
+	free(sorted);
 	return (0);
 }
 
@@ -447,10 +465,12 @@ make_current(struct roster *r, struct rset *s, uint64_t generation,
 
 struct roster_wait *
 roster_commit(struct roster *r, const char *set, uint64_t generation,
-    const struct digest *head, int (*decide)(void *arg), void *arg)
+    const struct digest *head, int64_t since_ms, int (*decide)(void *arg),
+    void *arg)
 {
 	struct roster_wait *w = NULL;
 	struct rset *s;
+	int64_t now;
 	int saved;
 
 	CHECK_OBJ(r, ROSTER_MAGIC);
@@ -468,7 +488,8 @@ roster_commit(struct roster *r, const char *set, uint64_t generation,
 	w->digest = *head;
 	/* Before decide, which may take long: a lease that ends meanwhile may
 	 * have been alive at the moment of publication. */
-	members_gather(r, w, r->clock());
+	now = r->clock();
+	members_gather(r, w, since_ms < now ? since_ms : now);
 	if (decide(arg) != 0) {
 		saved = errno;
 		wait_release(&w);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a folder holds: walks it, and refuses what a manifest cannot hold or what
- * changes meanwhile.  Called by the commands publish and verify, in the
+ * What a folder holds: walks it, and refuses what a manifest cannot hold or
+ * what changes meanwhile.  Called by the commands publish and verify, in the
  * program's one thread; master/scan_read.c has threads, which live no longer
  * than scan_new().
  */
@@ -35,7 +35,7 @@ struct walk {
 	const struct scan_conf	*conf;
 	struct scan		*scan;
 	struct parse_error	*err;
-	char			 path[SCAN_PATH];	/* of what is looked at */
+	char			 path[SCAN_PATH];	/* looked at now */
 };
 
 static struct item *

@@ -20,6 +20,8 @@ struct snapshot {
 	unsigned	 magic;
 	atomic_uint	 refs;
 	struct head	 head;
+	struct snapshot	*base;			/* whose manifest and rows
+						 * these are; NULL: our own */
 	struct manifest	*manifest;
 	uint8_t		*rows;
 	size_t		 rows_len;		/* bytes */
@@ -93,6 +95,25 @@ snapshot_new(const struct head *h, char **manifest, size_t manifest_len,
 }
 
 struct snapshot *
+snapshot_signed(struct snapshot *base, const struct head *h)
+{
+	struct snapshot *s;
+
+	CHECK_OBJ(base, SNAPSHOT_MAGIC);
+	CHECK(digest_eq(&base->head.digest, &h->digest));
+	if ((s = calloc(1, sizeof(*s))) == NULL)
+		return (NULL);
+	s->magic = SNAPSHOT_MAGIC;
+	atomic_init(&s->refs, 1);
+	s->head = *h;
+	s->base = snapshot_ref(base);
+	s->manifest = base->manifest;
+	s->rows = base->rows;
+	s->rows_len = base->rows_len;
+	return (s);
+}
+
+struct snapshot *
 snapshot_ref(struct snapshot *s)
 {
 
@@ -112,8 +133,12 @@ snapshot_unref(struct snapshot **sp)
 	CHECK_OBJ(s, SNAPSHOT_MAGIC);
 	if (atomic_fetch_sub(&s->refs, 1) != 1)
 		return;
-	manifest_destroy(&s->manifest);
-	free(s->rows);
+	if (s->base != NULL) {
+		snapshot_unref(&s->base);
+	} else {
+		manifest_destroy(&s->manifest);
+		free(s->rows);
+	}
 	explicit_bzero(&s->magic, sizeof(s->magic));
 	free(s);
 }

@@ -24,6 +24,12 @@ struct snapshot;
 struct snapshot	*snapshot_new(const struct head *h, char **manifest,
 		    size_t manifest_len, uint8_t **chunks, size_t chunks_len,
 		    bool verify, struct parse_error *err);
+/*
+ * The same generation with the signature that its head lacked: shares manifest
+ * and chunk table.  The signed lines must be the same (CHECK).  NULL: out of
+ * memory.
+ */
+struct snapshot	*snapshot_signed(struct snapshot *s, const struct head *h);
 struct snapshot	*snapshot_ref(struct snapshot *s);
 void		 snapshot_unref(struct snapshot **s);
 

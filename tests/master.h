@@ -544,7 +544,8 @@ check_mtree(const struct draft *d)
 	assert_int_equal(fd_replace(AT_FDCWD, list, d->manifest,
 	    d->manifest_len, 0644), 0);
 	if ((pid = fork()) == 0) {
-		(void)freopen(out, "w", stdout);
+		if (freopen(out, "w", stdout) == NULL)
+			_exit(1);
 		(void)execlp("mtree", "mtree", "-p", tree, "-f", list,
 		    (char *)NULL);
 		_exit(127);

@@ -205,7 +205,8 @@ publish_forever(int64_t t)
 	for (g = d.h.generation + 1;; g++) {
 		draft_numbered(&next, g, 1, t, d.h.len == 0 ? NULL : &d.h);
 		publish_draft(&next);
-		(void)write(STDOUT_FILENO, &g, sizeof(g));
+		if (fd_write_all(STDOUT_FILENO, &g, sizeof(g)) == -1)
+			_exit(1);
 		draft_free(&d);
 		d = next;
 	}

@@ -164,7 +164,8 @@ static struct roster_wait *
 commit(const char *set, uint64_t g)
 {
 	struct digest d = dig(set, g);
-	struct roster_wait *w = roster_commit(r, set, g, &d, agree, NULL);
+	struct roster_wait *w = roster_commit(r, set, g, &d, INT64_MAX, agree,
+	    NULL);
 
 	assert_non_null(w);
 	return (w);
@@ -408,11 +409,13 @@ refused_decision_changes_nothing(void **state)
 
 	(void)state;
 	current("s", 1);
-	assert_null(roster_commit(r, "s", 2, &d, refuse, NULL));
+	assert_null(roster_commit(r, "s", 2, &d, INT64_MAX, refuse,
+	    NULL));
 	assert_int_equal(errno, EEXIST);
 	assert_int_equal(roster_generation(r, "s"), 1);
 	renew(0, 1, 0);
-	assert_null(roster_commit(r, "new", 1, &d, refuse, NULL));
+	assert_null(roster_commit(r, "new", 1, &d, INT64_MAX, refuse,
+	    NULL));
 	assert_int_equal(roster_generation(r, "new"), 0);
 }
 
