@@ -20,41 +20,48 @@ COMPILE =	$(CC) $(STD) $(WARN) $(WERROR) $(HARD) $(CFLAGS) $(CPPFLAGS) \
 
 PROTO =		proto/accesslog.c proto/answer.c proto/buf.c proto/check.c \
 		proto/chunk.c proto/clock.c proto/config.c proto/conn.c \
-		proto/daemon.c \
-		proto/date.c proto/digest.c proto/fd.c proto/framing.c \
-		proto/head.c proto/httpd.c proto/httpd_request.c proto/log.c proto/manifest.c proto/message.c \
-		proto/name.c proto/route.c proto/serve.c proto/site.c \
-		proto/snapshot.c proto/tcp.c proto/value.c proto/zpl.c
+		proto/daemon.c proto/date.c proto/digest.c proto/fd.c \
+		proto/framing.c proto/head.c proto/httpd.c \
+		proto/httpd_request.c proto/log.c proto/manifest.c \
+		proto/message.c proto/name.c proto/route.c proto/serve.c \
+		proto/site.c proto/snapshot.c proto/tcp.c proto/value.c \
+		proto/zpl.c
 KEYS =		keys/armor.c keys/cert.c keys/cmd_keys.c keys/cmd_trust.c \
 		keys/edges.c keys/home.c keys/minisign.c keys/password.c \
-		keys/seckey.c \
-		keys/trust.c keys/trust_init.c keys/trust_place.c \
-		keys/trustdoc.c keys/zap.c
+		keys/seckey.c keys/trust.c keys/trust_init.c \
+		keys/trust_place.c keys/trustdoc.c keys/zap.c
 MASTER =	master/announce.c master/generation.c master/origin.c \
 		master/outbox.c master/peers.c master/pending.c \
 		master/pending_blob.c master/pending_json.c \
 		master/pending_run.c master/pendings.c master/publish.c \
-		master/recover.c master/roster.c master/roster_cover.c master/roster_report.c \
-		master/roster_wait.c master/scrub.c master/status.c \
-		master/store.c master/tree.c master/watch.c master/www.c
+		master/recover.c master/roster.c master/roster_cover.c \
+		master/roster_report.c master/roster_wait.c master/scrub.c \
+		master/status.c master/store.c master/tree.c master/watch.c \
+		master/www.c
 COMMAND =	master/client.c master/cmd_edge.c master/cmd_publish.c \
 		master/cmd_rollback.c master/cmd_status.c master/cmd_verify.c \
-		master/command.c master/compose.c master/fetch.c \
-		master/edge_leases.c master/progress.c master/record.c \
+		master/command.c master/compose.c master/edge_leases.c \
+		master/fetch.c master/progress.c master/record.c \
 		master/release.c master/scan.c master/scan_cache.c \
-		master/scan_read.c \
-		master/send.c master/send_state.c
-EDGE =		edge/blob.c edge/table.c edge/health.c edge/fill.c edge/pull.c edge/reply.c edge/follow.c edge/held.c edge/lease.c edge/sync.c edge/sync_fetch.c edge/sync_table.c edge/waiters.c edge/walk.c \
-		edge/link.c edge/serve.c edge/status.c edge/upstream.c
-TESTS =		tests/test_announce.c tests/test_accesslog.c tests/test_answer.c tests/test_blob.c tests/test_config.c tests/test_daemon.c \
-		tests/test_fill.c tests/test_framing.c tests/test_head.c tests/test_httpd.c \
-		tests/test_keycmd.c tests/test_keys.c tests/test_lease.c tests/test_manifest.c tests/test_message.c \
-		tests/test_proto.c tests/test_publish.c tests/test_recover.c tests/test_roster.c \
-		tests/test_route.c tests/test_serve.c tests/test_site.c tests/test_trust.c tests/test_zap.c
+		master/scan_read.c master/send.c master/send_state.c
+EDGE =		edge/blob.c edge/fill.c edge/follow.c edge/health.c \
+		edge/held.c edge/lease.c edge/link.c edge/pull.c edge/reply.c \
+		edge/serve.c edge/status.c edge/sync.c edge/sync_fetch.c \
+		edge/sync_table.c edge/table.c edge/upstream.c edge/waiters.c \
+		edge/walk.c
+TESTS =		tests/test_accesslog.c tests/test_announce.c \
+		tests/test_answer.c tests/test_blob.c tests/test_config.c \
+		tests/test_daemon.c tests/test_fill.c tests/test_framing.c \
+		tests/test_head.c tests/test_httpd.c tests/test_keycmd.c \
+		tests/test_keys.c tests/test_lease.c tests/test_manifest.c \
+		tests/test_message.c tests/test_proto.c tests/test_publish.c \
+		tests/test_record.c tests/test_recover.c tests/test_roster.c \
+		tests/test_route.c tests/test_scan.c tests/test_serve.c \
+		tests/test_site.c tests/test_trust.c tests/test_zap.c
 FUZZ =		tests/fuzz_answer.c tests/fuzz_cert.c tests/fuzz_config.c \
 		tests/fuzz_head.c tests/fuzz_lease.c tests/fuzz_manifest.c \
-		tests/fuzz_minisign.c tests/fuzz_renew.c tests/fuzz_route.c \
-		tests/fuzz_trust.c
+		tests/fuzz_minisign.c tests/fuzz_renew.c tests/fuzz_reply.c \
+		tests/fuzz_route.c tests/fuzz_trust.c
 MAN =		edge/pkgcast-edge.8 master/pkgcast-master.8 master/pkgcast.1 \
 		proto/pkgcast-formats.5 proto/pkgcast-protocol.7 \
 		proto/pkgcast.conf.5

@@ -614,7 +614,7 @@ look(struct fill_reader *r, size_t piece)
 	else {
 		r->waiting = true;
 		if (!r->whole)
-			pull_want(fl, piece);
+			pull_want(fl, piece, pull_reader_end(fl, r));
 		if (fl->stage == STAGE_FAILED)
 			state = FILL_FAILED;
 	}

@@ -182,27 +182,35 @@ load_head(struct held_set *s, int dir, const char *name)
 	free(text);
 }
 
-static void
+/* A set that could not be read is no set without heads (G7).  -1: errno. */
+static int
 load_set(struct held *h, const char *folder)
 {
 	char name[SET_NAME_MAX + 1];
 	struct held_set *s;
 	struct dirent *de;
 	DIR *d;
-	int fd;
+	int fd, error;
 
-	if (!set_of(folder, name) ||
-	    (fd = fd_open_dir(h->dir, folder)) == -1)
-		return;
-	if ((s = get_set(h, name)) == NULL || (d = fdopendir(fd)) == NULL) {
+	if (!set_of(folder, name))
+		return (0);
+	if ((fd = fd_open_dir(h->dir, folder)) == -1 && errno == ENOTDIR)
+		return (0);
+	if (fd == -1 || (s = get_set(h, name)) == NULL ||
+	    (d = fdopendir(fd)) == NULL) {
+		error = errno;
 		log_err("held set not read set=%s reason=\"%s\"", name,
-		    strerror(errno));
+		    strerror(error));
 		fd_close(&fd);
-		return;
+		errno = error;
+		return (-1);
 	}
-	while ((de = readdir(d)) != NULL)
+	while (errno = 0, (de = readdir(d)) != NULL)
 		load_head(s, fd, de->d_name);
+	error = errno;
 	closedir(d);
+	errno = error;
+	return (error == 0 ? 0 : -1);
 }
 
 struct held *
@@ -211,7 +219,7 @@ held_new(int statedir)
 	struct held *h;
 	struct dirent *de;
 	DIR *d = NULL;
-	int fd = -1;
+	int fd = -1, error = 0;
 
 	if ((h = calloc(1, sizeof(*h))) == NULL)
 		return (NULL);
@@ -225,9 +233,15 @@ held_new(int statedir)
 		held_destroy(&h);
 		return (NULL);
 	}
-	while ((de = readdir(d)) != NULL)
-		load_set(h, de->d_name);
+	while (error == 0 && (errno = 0, de = readdir(d)) != NULL)
+		if (load_set(h, de->d_name) == -1)
+			error = errno;
+	if (error == 0)
+		error = errno;
 	closedir(d);
+	errno = error;
+	if (error != 0)
+		held_destroy(&h);
 	return (h);
 }
 

@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -41,8 +42,14 @@
 #define	RECV_QUEUE	1000		/* messages */
 #define	SEND_QUEUE	16
 #define	DRAIN_MAX	256		/* messages a socket and turn */
-#define	ANNOUNCE_MAX	(HEAD_MAX + 64)	/* bytes of a frame */
+#define	FRAME_EXTRA	64		/* what CURVE adds to a frame */
 #define	ANNOUNCE_FRAMES	3
+#define	KIND_MAX	16		/* "prepare", "commit" */
+
+struct frame {
+	char			*data;
+	size_t			 size, len;	/* len > size: was cut */
+};
 
 struct link {
 	unsigned		 magic;
@@ -55,6 +62,7 @@ struct link {
 	int64_t			 next_ms;	/* renewal, boot clock */
 	int64_t			 silent_ms;	/* then sockets are made anew */
 	int64_t			 every_ms;	/* between renewals */
+	char			 text[MESSAGE_MAX];	/* received */
 	_Atomic int64_t		 last_reply;
 	_Atomic uint64_t	 renewals, replies, announcements, sockets;
 };
@@ -151,8 +159,8 @@ open_sockets(struct link *l)
 
 	l->silent_ms = now + SILENCE_MS + jitter(SILENCE_JITTER_MS);
 	l->next_ms = now;
-	l->sub = new_socket(l, ZMQ_SUB, ANNOUNCE_MAX);
-	l->dealer = new_socket(l, ZMQ_DEALER, MESSAGE_MAX);
+	l->sub = new_socket(l, ZMQ_SUB, HEAD_MAX + FRAME_EXTRA);
+	l->dealer = new_socket(l, ZMQ_DEALER, MESSAGE_MAX + FRAME_EXTRA);
 	if (l->sub == NULL || l->dealer == NULL ||
 	    set_int(l->dealer, ZMQ_IMMEDIATE, 1) == -1 ||
 	    set_int(l->dealer, ZMQ_SNDHWM, SEND_QUEUE) == -1 ||
@@ -167,89 +175,88 @@ open_sockets(struct link *l)
 }
 
 /*
- * One message of at most max frames; the rest of a longer one is read and
- * dropped.  Returns the number of frames that it had, 0 when there is none.
- * Frames are closed by the caller: max of them, always initialised.
+ * One message of at most max frames; what is longer, or a frame too many, is
+ * read and dropped.  Returns the number of frames that it had, 0 when there is
+ * none.  ZeroMQ copies them: what it decrypts into belongs to its own thread.
  */
 static int
-receive(void *socket, zmq_msg_t *frame, int max)
+receive(void *socket, struct frame *frame, int max)
 {
-	zmq_msg_t scrap;
+	struct frame none = { NULL, 0, 0 };
+	size_t size = sizeof(int);
 	int n = 0, more = 1;
 
-	for (int i = 0; i < max; i++)
-		zmq_msg_init(&frame[i]);
-	zmq_msg_init(&scrap);
 	while (more) {
-		zmq_msg_t *m = n < max ? &frame[n] : &scrap;
+		struct frame *f = n < max ? &frame[n] : &none;
+		int len = zmq_recv(socket, f->data, f->size, ZMQ_DONTWAIT);
 
-		if (zmq_msg_recv(m, socket, ZMQ_DONTWAIT) == -1) {
-			n = 0;
-			break;
-		}
-		more = zmq_msg_more(m);
+		if (len == -1)
+			return (0);
+		f->len = (size_t)len;
 		n++;
+		if (zmq_getsockopt(socket, ZMQ_RCVMORE, &more, &size) == -1)
+			return (0);
 	}
-	zmq_msg_close(&scrap);
 	return (n);
 }
 
 static bool
-frame_is(zmq_msg_t *m, const char *word)
+frame_is(const struct frame *f, const char *word)
 {
 
-	return (zmq_msg_size(m) == strlen(word) &&
-	    memcmp(zmq_msg_data(m), word, strlen(word)) == 0);
+	return (f->len == strlen(word) && memcmp(f->data, word, f->len) == 0);
 }
 
 /* set name, "prepare" or "commit", document. */
 static void
-take_announcement(struct link *l, zmq_msg_t *frame, int n)
+take_announcement(struct link *l, const struct frame *frame, int n)
 {
 	static struct log_limit limit;
 	char set[SET_NAME_MAX + 1];
-	size_t len = zmq_msg_size(&frame[0]);
-	bool commit = frame_is(&frame[1], "commit");
+	bool commit;
 
-	if (n != ANNOUNCE_FRAMES || (!commit && !frame_is(&frame[1], "prepare"))
-	    || zmq_msg_size(&frame[2]) > HEAD_MAX ||
-	    !set_name_ok(zmq_msg_data(&frame[0]), len)) {
+	if (n != ANNOUNCE_FRAMES || frame[0].len > SET_NAME_MAX ||
+	    frame[2].len > HEAD_MAX ||
+	    !set_name_ok(frame[0].data, frame[0].len) ||
+	    (!(commit = frame_is(&frame[1], "commit")) &&
+	    !frame_is(&frame[1], "prepare"))) {
 		if (log_allowed(&limit, 1))
 			log_warn("announcement dropped frames=%d malformed", n);
 		return;
 	}
-	memcpy(set, zmq_msg_data(&frame[0]), len);
-	set[len] = '\0';
+	memcpy(set, frame[0].data, frame[0].len);
+	set[frame[0].len] = '\0';
 	if (!link_carries(l->conf.sets, set))
 		return;
 	atomic_fetch_add(&l->announcements, 1);
-	l->conf.announced(l->conf.arg, set, commit, zmq_msg_data(&frame[2]),
-	    zmq_msg_size(&frame[2]));
+	l->conf.announced(l->conf.arg, set, commit, frame[2].data,
+	    frame[2].len);
 }
 
 static void
 drain_sub(struct link *l)
 {
-	zmq_msg_t frame[ANNOUNCE_FRAMES];
+	char set[SET_NAME_MAX], kind[KIND_MAX];
+	struct frame frame[ANNOUNCE_FRAMES] = {
+		{ set, sizeof(set), 0 }, { kind, sizeof(kind), 0 },
+		{ l->text, HEAD_MAX, 0 },
+	};
 	int n = 1;
 
-	for (int turn = 0; n > 0 && turn < DRAIN_MAX; turn++) {
+	for (int turn = 0; n > 0 && turn < DRAIN_MAX; turn++)
 		if ((n = receive(l->sub, frame, ANNOUNCE_FRAMES)) > 0)
 			take_announcement(l, frame, n);
-		for (int i = 0; i < ANNOUNCE_FRAMES; i++)
-			zmq_msg_close(&frame[i]);
-	}
 }
 
 static void
-take_reply(struct link *l, zmq_msg_t *frame, int n)
+take_reply(struct link *l, const struct frame *frame, int n)
 {
 	static struct log_limit limit;
 	struct parse_error err = { .reason = "more than one frame" };
 	struct lease *reply = NULL;
 
-	if (n != 1 || (reply = lease_parse(zmq_msg_data(frame),
-	    zmq_msg_size(frame), &err)) == NULL) {
+	if (n != 1 || (reply = lease_parse(frame->data, frame->len, &err)) ==
+	    NULL) {
 		if (log_allowed(&limit, 1))
 			log_warn("lease reply dropped reason=\"%s\"",
 			    err.reason);
@@ -273,14 +280,12 @@ take_reply(struct link *l, zmq_msg_t *frame, int n)
 static void
 drain_dealer(struct link *l)
 {
-	zmq_msg_t frame;
+	struct frame frame = { l->text, sizeof(l->text), 0 };
 	int n = 1;
 
-	for (int turn = 0; n > 0 && turn < DRAIN_MAX; turn++) {
+	for (int turn = 0; n > 0 && turn < DRAIN_MAX; turn++)
 		if ((n = receive(l->dealer, &frame, 1)) > 0)
 			take_reply(l, &frame, n);
-		zmq_msg_close(&frame);
-	}
 }
 
 /* The moment that counts is taken before anything is said. */
@@ -322,6 +327,20 @@ woken(struct link *l)
 	return (any);
 }
 
+/* Sockets cannot be had now: no memory, no descriptors. */
+static void
+pause_link(struct link *l)
+{
+	static struct log_limit limit;
+	struct pollfd p = { .fd = l->wake[0], .events = POLLIN };
+
+	if (log_allowed(&limit, 1))
+		log_warn("link not opened reason=\"%s\"",
+		    zmq_strerror(errno));
+	if (poll(&p, 1, RENEW_RETRY_MS) > 0)
+		(void)woken(l);
+}
+
 static void
 turn(struct link *l)
 {
@@ -357,9 +376,7 @@ run(void *arg)
 	CHECK_OBJ(l, LINK_MAGIC);
 	while (!atomic_load(&l->stop)) {
 		if (l->sub == NULL && open_sockets(l) == -1) {
-			log_warn("link not opened reason=\"%s\"",
-			    zmq_strerror(errno));
-			usleep(RENEW_RETRY_MS * 1000);
+			pause_link(l);
 			continue;
 		}
 		turn(l);

@@ -247,7 +247,7 @@ make_site(struct edge *e)
 
 /* ADDRESS:PORT of each listener, with the port that it really has. */
 static void
-say_ready(const struct edge *e, const int *port)
+say_ready(const struct edge *e, const int *port, size_t nset)
 {
 	char list[1024] = "";
 	size_t len = 0;
@@ -264,7 +264,7 @@ say_ready(const struct edge *e, const int *port)
 		len += (size_t)n;
 	}
 	log_info("ready%s name=%s sets=%zu link=%s", list,
-	    e->conf->name != NULL ? e->conf->name : "-", held_n(e->held),
+	    e->conf->name != NULL ? e->conf->name : "-", nset,
 	    e->link != NULL ? "yes" : "no");
 }
 
@@ -311,6 +311,7 @@ static void
 start(struct edge *e)
 {
 	int port[LISTEN_MAX];
+	size_t nset = held_n(e->held);	/* the follow thread's from then on */
 
 	for (size_t i = 0; i < e->nlisten; i++)
 		port[i] = httpd_port(e->listen[i]);
@@ -319,7 +320,7 @@ start(struct edge *e)
 	edge_serve_attach(e->serve, e->httpd, e->link);
 	if (follow_start(e->follow, e->link) == -1)
 		err(1, "follow");
-	say_ready(e, port);
+	say_ready(e, port, nset);
 }
 
 /* HUP: what can change does; what cannot is named. */
@@ -384,11 +385,14 @@ int
 main(int argc, char *argv[])
 {
 	struct edge e = { .state = -1, .lock = -1, .trust_dir = -1 };
+	struct parse_error error;
 	int sig;
 
 	daemon_options(&e.options, PROGRAM, CONFIG_DIR "/edge.conf", argc,
 	    argv);
 	configure(&e);
+	if (daemon_user_ok(e.conf->user, &error) == -1)
+		errx(1, "%s", error.reason);
 	if (e.options.test)
 		return (0);
 	daemon_raise_files();

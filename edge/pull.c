@@ -300,8 +300,13 @@ find_end(const struct fill *fl, size_t piece)
 	return (end);
 }
 
+/*
+ * A transfer from `piece` on, to `most` at the furthest: beside others it asks
+ * for no more than is waited for, since what is under way when a transfer is cut
+ * short, because another went ahead of it, is fetched twice.
+ */
 static void
-start(struct fill *fl, size_t piece)
+start(struct fill *fl, size_t piece, size_t most)
 {
 	struct transfer_want w = {
 		.digest = fl->digest, .size = fl->size,
@@ -315,7 +320,7 @@ start(struct fill *fl, size_t piece)
 		goto fail;
 	pl->fill = fl;
 	pl->next = piece;
-	pl->last = pl->end = find_end(fl, piece);
+	pl->last = pl->end = MIN(find_end(fl, piece), most);
 	if (pull_whole(fl) ? (pl->sha = sha256_new()) == NULL :
 	    (pl->buf = malloc(CHUNK_SIZE)) == NULL)
 		goto fail;
@@ -338,7 +343,7 @@ fail:
 }
 
 void
-pull_want(struct fill *fl, size_t piece)
+pull_want(struct fill *fl, size_t piece, size_t end)
 {
 	const struct pull *pl;
 
@@ -349,7 +354,7 @@ pull_want(struct fill *fl, size_t piece)
 		if (pl->next <= piece && piece < pl->end &&
 		    piece - pl->next <= FILL_FAR)
 			return;
-	start(fl, piece);
+	start(fl, piece, fl->npull > 0 ? end : fl->npiece);
 }
 
 void
@@ -375,7 +380,7 @@ pull_schedule(struct fill *fl)
 	/* Those who wait come first, so a range need not wait for the rest. */
 	LIST_FOREACH(r, &fl->readers, link)
 		if (r->waiting && !r->whole)
-			pull_want(fl, r->piece);
+			pull_want(fl, r->piece, pull_reader_end(fl, r));
 	if (fl->npull == 0 && fl->stage == STAGE_RUNNING)
-		start(fl, fl->low);
+		start(fl, fl->low, fl->npiece);
 }

@@ -102,13 +102,22 @@ pull_have(const struct fill *fl, size_t piece)
 	return ((fl->have[piece / 8] >> piece % 8 & 1) != 0);
 }
 
+/* The piece behind the last one that a reader needs. */
+static inline size_t
+pull_reader_end(const struct fill *fl, const struct fill_reader *r)
+{
+
+	return ((size_t)((r->end + fl->unit - 1) / fl->unit));
+}
+
 /* Whole blobs above CHUNK_SIZE without rows go to disk before they are
  * verified, and are there all at once or not at all. */
 bool	pull_whole(const struct fill *fl);
 /* Starts the transfers that are needed now, or moves on to STAGE_WRITTEN. */
 void	pull_schedule(struct fill *fl);
-/* Bytes of a piece that the reader waits for: has one on its way. */
-void	pull_want(struct fill *fl, size_t piece);
+/* Bytes of a piece that a reader waits for, who reads on to `end` (a piece,
+ * exclusive): has one on its way. */
+void	pull_want(struct fill *fl, size_t piece, size_t end);
 void	pull_cancel(struct fill *fl);
 /* Marks what the file already holds.  Fill not locked; wakes readers. */
 void	pull_check_file(struct fill *fl);

@@ -37,6 +37,8 @@ struct state {
 	unsigned		 magic;
 	struct edge_serve	*serve;
 	struct fill_reader	*reader;	/* NULL: no fill */
+	struct digest		 digest;	/* what the reader reads: */
+	uint64_t		 offset, length;
 	struct waiter		 waiter;
 };
 
@@ -174,8 +176,9 @@ get_hit(struct edge_serve *e, const struct serve_file *f,
 	return (true);
 }
 
-static struct fill_reader *
-new_reader(struct edge_serve *e, struct httpd_request *r,
+/* Gives st a reader; -1: out of memory. */
+static int
+new_reader(struct state *st, struct httpd_request *r,
     const struct serve_file *f, const struct answer *a)
 {
 	struct fill_want want = {
@@ -183,8 +186,26 @@ new_reader(struct edge_serve *e, struct httpd_request *r,
 		.set = f->set[0] != '\0' ? f->set : NULL, .path = f->path,
 	};
 
-	return (fill_reader_new(e->conf.fills, &want, a->offset, a->length,
-	    wake, r));
+	st->reader = fill_reader_new(st->serve->conf.fills, &want, a->offset,
+	    a->length, wake, r);
+	if (st->reader == NULL)
+		return (-1);
+	st->digest = *f->digest;
+	st->offset = a->offset;
+	st->length = a->length;
+	return (0);
+}
+
+/* A switch while the request waited may have changed what is asked for (G1):
+ * then the reader is of no use any more. */
+static void
+drop_other_reader(struct state *st, const struct serve_file *f,
+    const struct answer *a)
+{
+
+	if (st->reader != NULL && (!digest_eq(&st->digest, f->digest) ||
+	    st->offset != a->offset || st->length != a->length))
+		fill_reader_destroy(&st->reader);
 }
 
 /* What the request's fill has come to. */
@@ -220,6 +241,8 @@ get_file(void *arg, struct httpd_request *r, const struct serve_file *f,
 	struct state *st = httpd_state(r);
 	enum serve_got got;
 
+	if (st != NULL)
+		drop_other_reader(st, f, a);
 	if (st == NULL || st->reader == NULL) {
 		if (get_hit(e, f, out)) {
 			atomic_fetch_add_explicit(&e->hits, 1,
@@ -229,7 +252,7 @@ get_file(void *arg, struct httpd_request *r, const struct serve_file *f,
 		if (only_if_cached(httpd_fields(r)))
 			return (SERVE_NOT_HERE);
 		if ((st = state_get(e, r)) == NULL ||
-		    (st->reader = new_reader(e, r, f, a)) == NULL)
+		    new_reader(st, r, f, a) == -1)
 			return (SERVE_UNAVAILABLE);
 		atomic_fetch_add_explicit(&e->misses, 1, memory_order_relaxed);
 	}

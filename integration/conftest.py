@@ -188,7 +188,8 @@ class Box:
     def upstream_requests(self):
         """GETs for blobs and paths that the master's origin has logged."""
         with open(self.path("master-access.log")) as f:
-            return [l for l in f if '"GET /.pkgcast/blob/' in l]
+            return [l for l in f if '"GET /.pkgcast/blob/' in l and
+                    'pkgcast-edge/' in l]
 
     def down(self):
         subprocess.run([sys.executable, SANDBOX, "down", self.dir],

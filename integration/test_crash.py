@@ -6,6 +6,7 @@ hand.  `make torture` does it 200 times."""
 import http.client
 import os
 import random
+import signal
 import subprocess
 import threading
 import time
@@ -207,6 +208,24 @@ def test_partial_files_are_continued_after_a_crash(sandbox, tmp_path):
     assert a.body == open(tree + "/big", "rb").read()
     assert up.body_bytes < size * 0.6 + (1 << 20), up.body_bytes
     up.close()
+
+
+def test_a_repeated_publish_tells_how_edges_stand_now(sandbox, tmp_path):
+    """Not how they stood when the publish ended."""
+    box = sandbox()
+    tree = make_tree(tmp_path / "tree", {"a": b"1"})
+    box.publish("demo", tree)
+    away = box.pid("edge2")
+    os.kill(away, signal.SIGSTOP)
+    try:
+        make_tree(tmp_path / "tree", {"a": b"2"})
+        p = box.publish("demo", tree, "--prepare-wait", "1", check=False)
+        assert p.returncode == 3, p.stdout + p.stderr
+        assert "lease ran out: edge2" in p.stdout
+        assert "slowest edge1 " in p.stdout
+    finally:
+        os.kill(away, signal.SIGCONT)
+    until(lambda: "switched 2 of 2" in box.publish("demo", tree).stdout, 20)
 
 
 def ignore(f):

@@ -130,3 +130,35 @@ def test_small_cold_files_are_served_and_kept(slow):
         get(box.edges[0], "/demo/All/small.pkg")), 10)
     assert two.body == one.body
     assert len(up.blobs()) == 1
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("size", (500, 900000))
+def test_a_switch_while_a_client_waits_for_its_first_byte(slow, tmp_path, size):
+    """What it then gets is of one generation: headers, length and bytes."""
+    box, up, _ = slow(600000, rate=None)
+    with open(tmp_path / "tree/All/big.pkg", "rb") as f:
+        old = f.read()
+    go = threading.Event()
+
+    def fault(path, body):
+        if sha256(old) in path:
+            go.wait(20)
+
+    up.fault = fault
+    got = []
+    t = threading.Thread(target=lambda: got.append(
+        get(box.edges[0], "/demo/All/big.pkg")))
+    t.start()
+    until(lambda: any(sha256(old) in r for r in up.requests), 5)
+    tree = make_tree(tmp_path / "tree", {"All/big.pkg": size})
+    box.publish("demo", tree)
+    assert box.head(box.edges[0], "demo")["generation"] == "2"
+    go.set()
+    t.join()
+    with open(tree + "/All/big.pkg", "rb") as f:
+        content = {1: old, 2: f.read()}
+    a = got[0]
+    assert a.status == 200
+    assert a.body == content[a.generation]
+    assert a["ETag"] == '"%s"' % sha256(content[a.generation])

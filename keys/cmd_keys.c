@@ -196,8 +196,11 @@ show_cert(const char *file)
 	struct parse_error err;
 	struct cert c;
 
-	if (cert_read(&c, file, &err) == -1)
-		return (fail("", err.reason));
+	if (cert_read(&c, file, &err) == -1) {
+		(void)fail("", err.reason);
+		return (fail(file, "neither a minisign key nor a certificate "
+		    "that can be read"));
+	}
 	(void)printf("kind:        CURVE certificate%s\n",
 	    c.secret_key[0] != '\0' ? ", with its secret key" : "");
 	if (c.name[0] != '\0')

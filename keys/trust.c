@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "keys/armor.h"
 #include "keys/trust.h"
 #include "proto/check.h"
 #include "proto/date.h"
@@ -165,6 +166,20 @@ append(struct trust *t, struct version *v, struct parse_error *err)
 	return (0);
 }
 
+/*
+ * Of signature blocks anybody can change the untrusted comments, or leave out
+ * one that is not needed: whoever did that to what we hold must not make us
+ * refuse the original for ever.
+ */
+static bool
+same(const struct version *v, const char *text, size_t len)
+{
+	size_t n = v->doc.signed_len, mark = strlen(ARMOR_UNTRUSTED);
+
+	return (len >= n + mark && memcmp(text, v->text, n) == 0 &&
+	    memcmp(text + n, ARMOR_UNTRUSTED, mark) == 0);
+}
+
 /* One document as number i + 1.  1: added, 0: it is held already, -1: err. */
 static int
 take(struct trust *t, size_t i, const char *text, size_t len,
@@ -174,8 +189,7 @@ take(struct trust *t, size_t i, const char *text, size_t len,
 	int ret = -1;
 
 	if (i < t->n) {
-		if (len == t->version[i].len &&
-		    memcmp(text, t->version[i].text, len) == 0)
+		if (same(&t->version[i], text, len))
 			return (0);
 		return (parse_fail(err, 0,
 		    "version %zu differs from the one that is held", i + 1));

@@ -247,8 +247,11 @@ handle_renewal(struct announce *a, zmq_msg_t *id, zmq_msg_t *body)
 	if (key == NULL)
 		return;
 	peers_note(a->peers, zmq_msg_get(body, ZMQ_SRCFD), key);
-	if (!roster_edge_name(a->conf.roster, key, edge))
+	if (!roster_edge_name(a->conf.roster, key, edge)) {
+		/* Revoked while it connected, so it was not among those cut. */
+		atomic_store(&a->cut, true);
 		return;
+	}
 	n = renew_parse(zmq_msg_data(body), zmq_msg_size(body), &err);
 	if (n == NULL) {
 		if (log_allowed(&limit, 1))
@@ -316,6 +319,7 @@ take_renewal(struct announce *a)
 static bool
 take_subscription(struct announce *a)
 {
+	char edge[ROSTER_NAME];
 	const char *key;
 	zmq_msg_t m[2];
 	size_t nframe;
@@ -324,8 +328,11 @@ take_subscription(struct announce *a)
 	zmq_msg_init(&m[0]);
 	zmq_msg_init(&m[1]);
 	got = receive(zsock_resolve(a->xpub), m, &nframe);
-	if (got == 0 && (key = zmq_msg_gets(&m[0], "User-Id")) != NULL)
+	if (got == 0 && (key = zmq_msg_gets(&m[0], "User-Id")) != NULL) {
 		peers_note(a->peers, zmq_msg_get(&m[0], ZMQ_SRCFD), key);
+		if (!roster_edge_name(a->conf.roster, key, edge))
+			atomic_store(&a->cut, true);
+	}
 	zmq_msg_close(&m[0]);
 	zmq_msg_close(&m[1]);
 	return (got == 0);

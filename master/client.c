@@ -18,10 +18,12 @@
 #include "proto/check.h"
 #include "proto/clock.h"
 #include "proto/daemon.h"
+#include "proto/fd.h"
 
 #define	CONNECT_S	10L
 #define	SILENCE_S	120L		/* without a byte either way */
 #define	TICK_MS		100
+#define	SMALL_BODY	32768		/* goes out with its header */
 #define	CLIENT_MAGIC	0x636c6e74u
 #define	SLOT_MAGIC	0x736c6f74u
 #define	ADDRESS_HINT	"check that pkgcast-master runs there, and the addresses in pkgcast.conf"
@@ -36,6 +38,7 @@ struct slot {
 	struct client_answer	 a;
 	void			*cookie;
 	struct buf		 body;
+	char			*small;		/* a file's bytes, SMALL_BODY */
 	uint64_t		 sent, got;
 	bool			 cut;		/* by sink() or max */
 	bool			 short_file;
@@ -80,9 +83,11 @@ client_destroy(struct client **c)
 	if (*c == NULL)
 		return;
 	CHECK_OBJ(*c, CLIENT_MAGIC);
-	for (i = 0; i < CLIENT_PARALLEL_MAX; i++)
+	for (i = 0; i < CLIENT_PARALLEL_MAX; i++) {
 		if ((*c)->slot[i].easy != NULL)
 			curl_easy_cleanup((*c)->slot[i].easy);
+		free((*c)->slot[i].small);
+	}
 	(void)curl_multi_cleanup((*c)->multi);
 	explicit_bzero(&(*c)->magic, sizeof((*c)->magic));
 	free(*c);
@@ -187,13 +192,42 @@ add_header(struct slot *s, const char *line)
 	return (0);
 }
 
-static int
-set_body(struct slot *s)
+/* The whole of a small body, or NULL: then it is read while it is sent. */
+static const void *
+small_body(struct slot *s)
+{
+
+	if (s->q.size > SMALL_BODY)
+		return (NULL);
+	if (s->q.fd == -1)
+		return (s->q.size == 0 ? "" : s->q.body);
+	if (s->small == NULL && (s->small = malloc(SMALL_BODY)) == NULL)
+		return (NULL);
+	if (fd_pread_all(s->q.fd, s->small, (size_t)s->q.size, 0) == -1)
+		return (NULL);
+	return (s->small);
+}
+
+/* One packet, not two, for each of many small files. */
+static void
+set_small_body(struct slot *s, const void *p)
 {
 	CURL *e = s->easy;
 
-	if (s->q.method == CLIENT_GET)
-		return (0);
+	(void)curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE,
+	    (curl_off_t)s->q.size);
+	(void)curl_easy_setopt(e, CURLOPT_POSTFIELDS, p);
+	if (s->q.method == CLIENT_PUT)
+		(void)curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, "PUT");
+	s->sent = s->q.size;
+	s->client->moved += s->q.size;
+}
+
+static void
+set_large_body(struct slot *s)
+{
+	CURL *e = s->easy;
+
 	(void)curl_easy_setopt(e, CURLOPT_READFUNCTION, on_read);
 	(void)curl_easy_setopt(e, CURLOPT_READDATA, s);
 	(void)curl_easy_setopt(e, CURLOPT_SEEKFUNCTION, on_seek);
@@ -207,6 +241,19 @@ set_body(struct slot *s)
 		(void)curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE,
 		    (curl_off_t)s->q.size);
 	}
+}
+
+static int
+set_body(struct slot *s)
+{
+	const void *small;
+
+	if (s->q.method == CLIENT_GET)
+		return (0);
+	if ((small = small_body(s)) != NULL)
+		set_small_body(s, small);
+	else
+		set_large_body(s);
 	return (add_header(s, "Expect:") == -1 ||
 	    add_header(s, "Content-Type: application/octet-stream") == -1 ?
 	    -1 : 0);

@@ -66,6 +66,24 @@ edges_folder(const struct master_conf *m)
 	return (0);
 }
 
+/* The master takes one file for a key, so a second one would be for nothing. */
+static int
+check_unused(const struct master_conf *m, const char *key)
+{
+	const struct edge_entry *e = NULL;
+	struct edges *edges;
+
+	if ((edges = edges_read(m->edges, NULL, NULL)) == NULL) {
+		warn("%s", m->edges);
+		return (-1);
+	}
+	if ((e = edges_by_key(edges, key)) != NULL)
+		warnx("%s: this is the key of edge %s already; every edge needs its own",
+		    key, e->name);
+	edges_destroy(&edges);
+	return (e == NULL ? 0 : -1);
+}
+
 static int
 write_edge(const struct master_conf *m, const struct cert *c)
 {
@@ -81,6 +99,8 @@ write_edge(const struct master_conf *m, const struct cert *c)
 		    path, c->name);
 		return (-1);
 	}
+	if (check_unused(m, c->public_key) == -1)
+		return (-1);
 	explicit_bzero(public.secret_key, sizeof(public.secret_key));
 	if ((ret = cert_write(&public, path, 0640)) == -1)
 		warn("%s", path);
@@ -100,10 +120,8 @@ check_name(const char *name, const char *url)
 		return (-1);
 	}
 	if (url != NULL && (strlen(url) >= sizeof(c.url) ||
-	    (strncmp(url, "http://", 7) != 0 &&
-	    strncmp(url, "https://", 8) != 0) ||
-	    strpbrk(url, " \"\\\t\r\n") != NULL)) {
-		warnx("%s: not a URL that begins with http:// or https://",
+	    !config_url_ok(url))) {
+		warnx("%s: not an http:// or https:// URL without user, password, query",
 		    url);
 		return (-1);
 	}
@@ -300,10 +318,6 @@ invite(const struct master_conf *m, const char *name, const char *url,
 	memset(&master, 0, sizeof(master));
 	if (check_name(name, url) == -1)
 		return (COMMAND_USAGE);
-	if (m->root_key.n == 0) {
-		warnx("master.conf has no root-key yet; see: pkgcast help trust");
-		return (COMMAND_USAGE);
-	}
 	if (master_host(m, given, host, &upstream) == -1) {
 		ret = COMMAND_USAGE;
 		goto out;
@@ -320,7 +334,7 @@ invite(const struct master_conf *m, const char *name, const char *url,
 	if (print_config(m, &e, &master, host, upstream.p) == -1)
 		goto out;
 	(void)fprintf(stderr,
-	    "%s is allowed. The configuration above holds its secret key: copy it to %s/edge.conf there (0640, root:pkgcast), and keep no other copy.\n",
+	    "%s is allowed. The configuration that was printed holds its secret key: copy it to %s/edge.conf there (0640, root:pkgcast), and keep no other copy.\n",
 	    name, CONFIG_DIR);
 	ret = COMMAND_DONE;
 out:
@@ -402,9 +416,15 @@ cmd_list(const struct pkgcast_conf *conf, const struct master_conf *m,
 
 	if (argc != 1)
 		return (command_usage("edge"));
-	if ((edges = edges_read(m->edges, bad_file, NULL)) == NULL) {
+	if ((edges = edges_read(m->edges, bad_file, NULL)) == NULL &&
+	    errno != ENOENT) {
 		warn("%s", m->edges);
 		return (COMMAND_FAILED);
+	}
+	if (edges == NULL || edges_n(edges) == 0) {
+		(void)printf("no edge is allowed yet (pkgcast edge invite)\n");
+		edges_destroy(&edges);
+		return (COMMAND_DONE);
 	}
 	leases = edge_leases_get(conf->origin);
 	(void)printf("%-20s %-9s %s\n", "EDGE", "LEASE", "URL");
@@ -414,7 +434,7 @@ cmd_list(const struct pkgcast_conf *conf, const struct master_conf *m,
 		    edge_leases_word(leases, e->name),
 		    e->url[0] == '\0' ? "-" : e->url);
 	}
-	if (leases == NULL && edges_n(edges) > 0)
+	if (leases == NULL)
 		warnx("%s does not answer: leases are not known",
 		    conf->origin);
 	edge_leases_destroy(&leases);
@@ -445,6 +465,14 @@ cmd_revoke(const struct master_conf *m, int argc, char **argv)
 	return (COMMAND_DONE);
 }
 
+static bool
+known(const char *verb)
+{
+
+	return (strcmp(verb, "invite") == 0 || strcmp(verb, "allow") == 0 ||
+	    strcmp(verb, "list") == 0 || strcmp(verb, "revoke") == 0);
+}
+
 int
 cmd_edge(const struct pkgcast_conf *c, int argc, char **argv)
 {
@@ -452,7 +480,7 @@ cmd_edge(const struct pkgcast_conf *c, int argc, char **argv)
 	struct master_conf *m;
 	int status;
 
-	if (argc < 2)
+	if (argc < 2 || !known(argv[1]))
 		return (command_usage("edge"));
 	if (keys_init() == -1) {
 		warnx("libsodium cannot be used");
@@ -460,6 +488,8 @@ cmd_edge(const struct pkgcast_conf *c, int argc, char **argv)
 	}
 	if ((m = config_master(c->master, &err)) == NULL) {
 		warnx("%s", err.reason);
+		if (access(c->master, F_OK) == -1)
+			warnx("the edge commands work on the master's host; \"master\" in pkgcast.conf says where its configuration is");
 		return (COMMAND_USAGE);
 	}
 	argc--;
@@ -470,10 +500,8 @@ cmd_edge(const struct pkgcast_conf *c, int argc, char **argv)
 		status = cmd_allow(m, argc, argv);
 	else if (strcmp(argv[0], "list") == 0)
 		status = cmd_list(c, m, argc);
-	else if (strcmp(argv[0], "revoke") == 0)
-		status = cmd_revoke(m, argc, argv);
 	else
-		status = command_usage("edge");
+		status = cmd_revoke(m, argc, argv);
 	config_master_destroy(&m);
 	return (status);
 }

@@ -70,10 +70,14 @@ show_switch(const json_t *sw)
 		return;
 	(void)printf("    switched %" PRIu64 " of %" PRIu64 " edges",
 	    number_of(sw, "acked"), number_of(sw, "leased"));
-	if (number_of(sw, "acked") > 0)
+	if (number_of(sw, "acked") > 0) {
+		v = json_string_value(json_object_get(sw, "slowest"));
 		(void)printf(": p50 %" PRIu64 " ms, p99 %" PRIu64
-		    " ms, slowest %" PRIu64 " ms", number_of(sw, "p50_ms"),
-		    number_of(sw, "p99_ms"), number_of(sw, "max_ms"));
+		    " ms, slowest %s%s%" PRIu64 " ms", number_of(sw, "p50_ms"),
+		    number_of(sw, "p99_ms"), v == NULL ? "" :
+		    log_escape(name, sizeof(name), v, strlen(v)),
+		    v == NULL ? "" : " ", number_of(sw, "max_ms"));
+	}
 	if (json_is_false(json_object_get(sw, "done")))
 		(void)printf(" (still waiting)");
 	(void)printf("\n");

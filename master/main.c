@@ -456,6 +456,8 @@ main(int argc, char *argv[])
 		errx(1, "libsodium cannot start");
 	if ((m.conf = config_master(o.file, &e)) == NULL)
 		errx(EXIT_USAGE, "%s", e.reason);
+	if (daemon_user_ok(m.conf->user, &e) == -1)
+		errx(1, "%s", e.reason);
 	if (o.test)
 		return (0);
 	if (log_open(PROGRAM, m.conf->log, o.verbose) == -1)

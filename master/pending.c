@@ -302,6 +302,23 @@ watch_current(struct pendings *a, struct pending *p)
 	p->wait = roster_watch(a->c.roster, p->head.set);
 }
 
+/* A head that is posted again once its end was told: how edges stand now is what
+ * is asked for, not how they stood then.  Under the list's lock. */
+static void
+watch_again(struct pending *p)
+{
+	struct roster *r = p->all->c.roster;
+	struct roster_wait *wait;
+
+	(void)pthread_mutex_lock(&p->lock);
+	if (p->told && (wait = roster_watch(r, p->head.set)) != NULL) {
+		roster_wait_destroy(r, &p->wait);
+		p->wait = wait;
+		p->told = false;
+	}
+	(void)pthread_mutex_unlock(&p->lock);
+}
+
 /* Under the list's lock; *p gets a reference to what is to go on, *old the one
  * that it replaced. */
 static unsigned
@@ -319,6 +336,7 @@ admit(struct pendings *a, const struct head *h, const struct head *current,
 		state = pending_state(was);
 		if (digest_eq(&was->head.digest, &h->digest) &&
 		    state != PENDING_FAILED) {
+			watch_again(was);
 			was->refs++;
 			*p = was;
 			return (200);
@@ -353,7 +371,7 @@ admit(struct pendings *a, const struct head *h, const struct head *current,
 }
 
 void
-pending_post(struct pendings *a, const char *text, size_t len,
+pending_post(struct pendings *a, const char *set, const char *text, size_t len,
     unsigned prepare_wait_s, struct pending_answer *out)
 {
 	struct pending *p = NULL, *old = NULL;
@@ -364,6 +382,12 @@ pending_post(struct pendings *a, const char *text, size_t len,
 	memset(out, 0, sizeof(*out));
 	if (head_parse(&h, text, len, &out->err) == -1) {
 		out->status = 422;
+		return;
+	}
+	if (strcmp(h.set, set) != 0) {
+		out->status = 422;
+		(void)parse_fail(&out->err, 0, "the head is of another set "
+		    "than the address");
 		return;
 	}
 	if (trust_judge(a->c.trust, &h, clock_real(), &out->err) != TRUST_OK) {

@@ -35,9 +35,10 @@ struct pendings	*pendings_new(const struct publish_conf *c,
 		    struct parse_error *err);
 void		 pendings_destroy(struct pendings **a);
 
-/* A head that was posted: 200, 201, 403, 409, 422, 503. */
-void		 pending_post(struct pendings *a, const char *text, size_t len,
-		    unsigned prepare_wait_s, struct pending_answer *out);
+/* A head that was posted for the set: 200, 201, 403, 409, 422, 503. */
+void		 pending_post(struct pendings *a, const char *set,
+		    const char *text, size_t len, unsigned prepare_wait_s,
+		    struct pending_answer *out);
 /* The set's, with a reference, or NULL. */
 struct pending	*pending_find(struct pendings *a, const char *set);
 void		 pending_release(struct pending **p);

@@ -58,6 +58,7 @@ struct pending {
 	size_t		 nwant;
 	size_t		 prepared, leased;	/* edges */
 	struct roster_wait *wait;	/* for acknowledgement */
+	bool		 told;		/* somebody was told that it is over */
 	/* Of the thread that publishes: */
 	int64_t		 prepare_ms;	/* boot clock */
 };

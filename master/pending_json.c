@@ -18,16 +18,16 @@ put_number(json_t *o, const char *key, uint64_t v)
 
 /* Acknowledgement: how it stands in this moment. */
 static int
-put_result(json_t *o, struct roster *r, struct roster_wait *w)
+put_result(json_t *o, struct roster *r, struct roster_wait *w, bool *over)
 {
 	struct roster_result res = { .acked = 0 };
 	json_t *missing;
-	bool over = false;
 	size_t i;
 	int ret;
 
+	*over = false;
 	if (w != NULL)
-		over = roster_wait_switched(r, w, 0, &res) == ROSTER_OVER;
+		*over = roster_wait_switched(r, w, 0, &res) == ROSTER_OVER;
 	if ((missing = json_array()) != NULL)
 		for (i = 0; i < res.nmissing; i++)
 			(void)json_array_append_new(missing,
@@ -38,7 +38,8 @@ put_result(json_t *o, struct roster *r, struct roster_wait *w)
 	    put_number(o, "p50_ms", (uint64_t)res.p50_ms) |
 	    put_number(o, "p99_ms", (uint64_t)res.p99_ms) |
 	    put_number(o, "max_ms", (uint64_t)res.max_ms) |
-	    json_object_set_new(o, "done", json_boolean(over));
+	    json_object_set_new(o, "slowest", json_string(res.slowest)) |
+	    json_object_set_new(o, "done", json_boolean(*over));
 	if (w != NULL)
 		roster_result_free(&res);
 	return (ret);
@@ -65,6 +66,7 @@ static json_t *
 pending_object(struct pending *p)
 {
 	json_t *o;
+	bool over;
 	int ret;
 
 	if ((o = json_object()) == NULL)
@@ -78,7 +80,9 @@ pending_object(struct pending *p)
 	    put_number(o, "wanted", p->nwant) |
 	    put_number(o, "prepared", p->prepared) |
 	    put_number(o, "preparing", p->leased) |
-	    put_result(o, p->all->c.roster, p->wait);
+	    put_result(o, p->all->c.roster, p->wait, &over);
+	if (over && ret == 0)
+		p->told = true;
 	(void)pthread_mutex_unlock(&p->lock);
 	if (ret != 0) {
 		json_decref(o);
@@ -95,6 +99,7 @@ idle_object(struct pendings *a, const char *set)
 	struct snapshot *current;
 	struct accepted known;
 	json_t *o;
+	bool over;
 	int ret;
 
 	generation_accepted(a->c.generations, set, &known);
@@ -108,7 +113,7 @@ idle_object(struct pendings *a, const char *set)
 	    json_object_set_new(o, "state", json_string(current == NULL ?
 	    "none" : "committed")) |
 	    json_object_set_new(o, "reason", json_string("")) |
-	    put_result(o, a->c.roster, wait);
+	    put_result(o, a->c.roster, wait, &over);
 	if (wait != NULL)
 		roster_wait_destroy(a->c.roster, &wait);
 	snapshot_unref(&current);

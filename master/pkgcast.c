@@ -38,10 +38,12 @@ help(int argc, char **argv)
 {
 	size_t i;
 
+	if (argc > 2)
+		return (command_usage("help"));
 	for (i = 0; argc > 1 && i < COMMANDS; i++)
 		if (strcmp(argv[1], commands[i].name) == 0)
 			break;
-	if (argc > 1 && i == COMMANDS) {
+	if (argc > 1 && i == COMMANDS && strcmp(argv[1], "help") != 0) {
 		warnx("%s: no such command", argv[1]);
 		return (command_usage(NULL));
 	}
@@ -125,8 +127,11 @@ main(int argc, char *argv[])
 		else if (strcmp(argv[i], "-h") == 0 ||
 		    strcmp(argv[i], "--help") == 0)
 			return (help(1, argv));
-		else
+		else {
+			warnx("%s: %s", argv[i], strcmp(argv[i], "-c") == 0 ?
+			    "needs the name of a file" : "no such option");
 			return (command_usage(NULL));
+		}
 	}
 	if (i == argc)
 		return (command_usage(NULL));

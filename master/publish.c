@@ -17,7 +17,7 @@
 
 #define	PUBLISH_MAGIC	0x5075626cu
 #define	UPLOAD_MAGIC	0x55706c64u
-#define	PUBLISH_MEMORY	(256u << 10)	/* a connection */
+#define	PUBLISH_MEMORY	(64u << 10)	/* a connection; wiped each request */
 #define	PUBLISH_IDLE_S	600		/* a client may digest in between */
 #define	DRAIN_MAX	(1u << 20)	/* of a refused body: still read */
 #define	MISSING_MAX	((size_t)MANIFEST_ENTRIES * (DIGEST_HEX + 1) + 1)
@@ -37,6 +37,7 @@ struct upload {
 	struct digest	 digest;
 	struct intake	*in;
 	bool		 post;
+	char		 set[SET_NAME_MAX + 1];	/* of POST */
 	unsigned	 prepare_wait_s;
 	struct buf	 head;		/* of POST */
 	struct pending_answer answer;	/* before the body; status 0: none */
@@ -202,9 +203,12 @@ begin_post(struct upload *u, struct httpd_request *r, const char *set)
 {
 
 	u->post = true;
-	if (!set_name_ok(set, strlen(set)))
+	if (!set_name_ok(set, strlen(set))) {
 		upload_refuse(u, 404, "the address is /publish/SET");
-	else if (parse_wait(httpd_target(r), &u->prepare_wait_s) == -1)
+		return;
+	}
+	memcpy(u->set, set, strlen(set) + 1);
+	if (parse_wait(httpd_target(r), &u->prepare_wait_s) == -1)
 		upload_refuse(u, 400, "the only parameter is prepare-wait, "
 		    "in seconds");
 	else if (httpd_body_length(r) == 0 || httpd_body_length(r) > HEAD_MAX)
@@ -268,9 +272,9 @@ upload_end(struct publish *p, struct httpd_request *r, struct upload *u)
 
 	if (u->answer.status == 0) {
 		if (u->post)
-			pending_post(p->pendings, u->head.p == NULL ? "" :
-			    u->head.p, u->head.len, u->prepare_wait_s,
-			    &u->answer);
+			pending_post(p->pendings, u->set, u->head.p ==
+			    NULL ? "" : u->head.p, u->head.len,
+			    u->prepare_wait_s, &u->answer);
 		else
 			pending_put_end(u->pending, &u->digest, &u->in,
 			    &u->answer);

@@ -155,6 +155,8 @@ read_head(int setdir, const char *set, const char *name, struct head *h,
 static struct snapshot *
 load_snapshot(struct recover *r, const struct head *h, struct parse_error *err)
 {
+	char hex[DIGEST_HEX + 1];
+	struct parse_error why;
 	char *manifest, *chunks = NULL;
 	struct snapshot *s = NULL;
 	uint8_t *rows;
@@ -169,7 +171,11 @@ load_snapshot(struct recover *r, const struct head *h, struct parse_error *err)
 	} else {
 		rows = (uint8_t *)chunks;
 		s = snapshot_new(h, &manifest, (size_t)h->manifest_size,
-		    &rows, (size_t)h->chunks_size, true, err);
+		    &rows, (size_t)h->chunks_size, true, &why);
+		if (s == NULL)
+			(void)parse_fail(err, 0, "its manifest %.16s... or "
+			    "chunk table below blob/ is damaged: %.60s",
+			    digest_hex(&h->manifest, hex), why.reason);
 		chunks = NULL;
 	}
 	free(manifest);
@@ -300,7 +306,7 @@ load_current(struct recover *r, int setdir, const char *set)
 		    strerror(errno));
 		snapshot_unref(&s);
 	}
-	(void)parse_fail(r->err, 0, "set %.60s: %.80s; restore the state "
+	(void)parse_fail(r->err, 0, "set %.60s: %.120s; restore the state "
 	    "from a backup", set, why.reason);
 	return (NULL);
 }

@@ -50,6 +50,13 @@ base_get(const struct release *r, struct base *b, struct parse_error *err)
 	int got;
 
 	memset(b, 0, sizeof(*b));
+	/* Before the head: a publish that is over has its head there then. */
+	if (send_state_get(r->client, r->conf->publish, r->set, &state, NULL,
+	    err) == -1)
+		return (-1);
+	b->highest = b->accepted = state.highest;
+	b->busy = strcmp(state.state, "prepare") == 0;
+	send_state_free(&state);
 	if ((got = fetch_current(r->client, r->conf->origin, r->set, &b->head,
 	    NULL, err)) == -1)
 		return (-1);
@@ -57,14 +64,6 @@ base_get(const struct release *r, struct base *b, struct parse_error *err)
 	if (b->present && (b->manifest = fetch_manifest(r->client,
 	    r->conf->origin, &b->head, err)) == NULL)
 		return (-1);
-	if (send_state_get(r->client, r->conf->publish, r->set, &state, NULL,
-	    err) == -1) {
-		base_free(b);
-		return (-1);
-	}
-	b->highest = b->accepted = state.highest;
-	b->busy = strcmp(state.state, "prepare") == 0;
-	send_state_free(&state);
 	if (b->present && b->head.generation > b->highest)
 		b->highest = b->head.generation;
 	if (record_highest(r->record) > b->highest)
@@ -186,8 +185,8 @@ report(const struct send_state *s)
 	    s->leased);
 	if (s->acked > 0)
 		(void)printf(": p50 %" PRId64 " ms, p99 %" PRId64
-		    " ms, slowest %" PRId64 " ms", s->p50_ms, s->p99_ms,
-		    s->max_ms);
+		    " ms, slowest %s%s%" PRId64 " ms", s->p50_ms, s->p99_ms,
+		    s->slowest, s->slowest[0] == '\0' ? "" : " ", s->max_ms);
 	(void)printf("\n");
 	if (s->nmissing == 0)
 		return (COMMAND_DONE);
@@ -206,7 +205,7 @@ unchanged(const struct release *r, const struct base *b)
 	(void)printf("%s: nothing changed, generation %" PRIu64
 	    " is current\n", r->set, b->head.generation);
 	(void)fflush(stdout);
-	switch (send_wait(&s, r->set, b->head.generation, &err)) {
+	switch (send_wait(&s, &b->head, &err)) {
 	case SEND_DONE:
 	case SEND_CONFLICT:
 		ret = report(&s.state);

@@ -220,7 +220,8 @@ find_behind(struct roster *r, const struct record *rec, const struct renew *n,
 				continue;
 			name = s->name;
 		}
-		if ((bytes += strlen(name) + BEHIND_EXTRA) > max) {
+		if ((bytes += strlen(name) + BEHIND_EXTRA) > max ||
+		    l->nbehind == MESSAGE_SETS) {
 			errno = EMSGSIZE;
 			return (-1);
 		}

@@ -105,6 +105,7 @@ struct roster_result {
 	size_t		 nmissing;	/* ran out unacknowledged; by name */
 	char		(*missing)[ROSTER_NAME];
 	int64_t		 p50_ms, p99_ms, max_ms;	/* 0 when none acked */
+	char		 slowest[ROSTER_NAME];	/* whose max_ms is; "": none */
 };
 /*
  * How far it is, after waiting at most timeout_ms (0: not at all) for its end.

@@ -65,6 +65,7 @@ struct member {				/* a record that a wait waits for */
 	uint64_t	 id;
 	int64_t		 until;		/* when its lease runs out */
 	int64_t		 acked_ms;	/* after begin_ms, or ROSTER_ALONE */
+	bool		 succeeded;	/* by an instance that acknowledged */
 	char		 name[ROSTER_NAME];
 };
 

@@ -84,6 +84,7 @@ member_put(struct roster_wait *w, const struct record *rec, int64_t until)
 	m->id = rec->id;
 	m->until = until;
 	m->acked_ms = ROSTER_ALONE;
+	m->succeeded = false;
 	memcpy(m->name, rec->name, sizeof(m->name));
 }
 
@@ -121,13 +122,35 @@ reported(const struct roster_wait *w, const struct record *rec)
 	    digest_eq(&c->digest, &w->set->digest));
 }
 
-static bool
-member_ack(struct roster_wait *w, const struct record *rec, int64_t now)
+/*
+ * The record reported what the wait is for, so its edge was started anew since
+ * its older instances said what they said, and what those may have answered is
+ * over when their leases are.
+ */
+static void
+succeed(struct roster *r, struct roster_wait *w, const struct record *rec)
 {
+	const struct record *old;
 	struct member *m;
 
-	if ((m = member_find(w, rec->id)) == NULL ||
-	    m->acked_ms != ROSTER_ALONE || !reported(w, rec))
+	LIST_FOREACH(old, record_bucket(r, rec->key), bucket)
+		if (old->id < rec->id && strcmp(old->key, rec->key) == 0 &&
+		    (m = member_find(w, old->id)) != NULL)
+			m->succeeded = true;
+}
+
+/* Also for a record that is no member: one that came after the commit.  True
+ * when a member has acknowledged. */
+static bool
+member_ack(struct roster *r, struct roster_wait *w, const struct record *rec,
+    int64_t now)
+{
+	struct member *m = member_find(w, rec->id);
+
+	if ((m != NULL && m->acked_ms != ROSTER_ALONE) || !reported(w, rec))
+		return (false);
+	succeed(r, w, rec);
+	if (m == NULL)
 		return (false);
 	m->acked_ms = now > w->begin_ms ? now - w->begin_ms : 0;
 	w->nacked++;
@@ -140,7 +163,7 @@ wait_note(struct roster *r, const struct record *rec, int64_t now)
 	struct roster_wait *w;
 
 	LIST_FOREACH(w, &r->waits, link)
-		if (member_ack(w, rec, now) && w->nacked == w->nmember)
+		if (member_ack(r, w, rec, now) && w->nacked == w->nmember)
 			pthread_cond_broadcast(&r->change);
 }
 
@@ -200,69 +223,66 @@ result_times(const struct roster_wait *w, struct roster_result *res)
 		return (0);
 	if ((ms = malloc(w->nacked * sizeof(*ms))) == NULL)
 		return (-1);
-	for (i = 0; i < w->nmember; i++)
-		if (w->member[i].acked_ms != ROSTER_ALONE)
-			ms[n++] = w->member[i].acked_ms;
+	for (i = 0; i < w->nmember; i++) {
+		if (w->member[i].acked_ms == ROSTER_ALONE)
+			continue;
+		ms[n++] = w->member[i].acked_ms;
+		if (n == 1 || w->member[i].acked_ms > res->max_ms) {
+			res->max_ms = w->member[i].acked_ms;
+			memcpy(res->slowest, w->member[i].name,
+			    sizeof(res->slowest));
+		}
+	}
 	qsort(ms, n, sizeof(*ms), ms_cmp);
 	res->p50_ms = percentile(ms, n, 50);
 	res->p99_ms = percentile(ms, n, 99);
-	res->max_ms = ms[n - 1];
 	free(ms);
 	return (0);
 }
 
-/* By name, then the newest first. */
 static int
-newest_cmp(const void *a, const void *b)
+name_cmp(const void *a, const void *b)
 {
-	const struct member *x = a, *y = b;
-	int c = strcmp(x->name, y->name);
 
-	return (c != 0 ? c : x->id > y->id ? -1 : x->id < y->id);
+	return (strcmp(a, b));
 }
 
 /*
  * Whose lease ran out unacknowledged, each name once.  Not those of which a
- * newer instance acknowledged: such an edge was started anew, and what the one
- * before it may have answered is over.
+ * newer instance acknowledged.
  */
 static int
 result_missing(const struct roster_wait *w, int64_t now,
     struct roster_result *res)
 {
 	const struct member *m;
-	struct member *sorted;
 	size_t i, n = 0;
-	bool newer = false;
 
-	for (i = 0; i < w->nmember; i++)
-		if (w->member[i].acked_ms == ROSTER_ALONE &&
-		    w->member[i].until <= now)
+	for (i = 0; i < w->nmember; i++) {
+		m = &w->member[i];
+		if (m->acked_ms != ROSTER_ALONE || m->until > now)
+			continue;
+		if (m->succeeded)
+			res->leased--;
+		else
 			n++;
+	}
 	if (n == 0)
 		return (0);
-	res->missing = calloc(n, sizeof(*res->missing));
-	sorted = malloc(w->nmember * sizeof(*sorted));
-	if (sorted == NULL || res->missing == NULL) {
-		free(sorted);
+	if ((res->missing = calloc(n, sizeof(*res->missing))) == NULL)
 		return (-1);
+	for (i = n = 0; i < w->nmember; i++) {
+		m = &w->member[i];
+		if (m->acked_ms == ROSTER_ALONE && m->until <= now &&
+		    !m->succeeded)
+			memcpy(res->missing[n++], m->name, sizeof(m->name));
 	}
-	memcpy(sorted, w->member, w->nmember * sizeof(*sorted));
-	qsort(sorted, w->nmember, sizeof(*sorted), newest_cmp);
-	for (i = 0; i < w->nmember; i++) {
-		m = &sorted[i];
-		if (i == 0 || strcmp(m->name, sorted[i - 1].name) != 0)
-			newer = false;
-		if (m->acked_ms != ROSTER_ALONE)
-			newer = true;
-		else if (m->until <= now && newer)
-			res->leased--;
-		else if (m->until <= now && (res->nmissing == 0 ||
-		    strcmp(res->missing[res->nmissing - 1], m->name) != 0))
-			memcpy(res->missing[res->nmissing++], m->name,
-			    sizeof(m->name));
-	}
-	free(sorted);
+	qsort(res->missing, n, sizeof(*res->missing), name_cmp);
+	for (i = 0; i < n; i++)
+		if (i == 0 || strcmp(res->missing[i],
+		    res->missing[res->nmissing - 1]) != 0)
+			memmove(res->missing[res->nmissing++], res->missing[i],
+			    sizeof(*res->missing));
 	return (0);
 }
 
@@ -408,7 +428,7 @@ roster_wait_prepared(struct roster *r, const char *set,
 	w->begin_ms = r->clock();
 	members_gather(r, w, w->begin_ms);
 	TAILQ_FOREACH(rec, &r->records, all)
-		(void)member_ack(w, rec, w->begin_ms);
+		(void)member_ack(r, w, rec, w->begin_ms);
 	wait_run(r, w);
 	state = wait_locked(r, w, timeout_ms);
 	nprepared = w->over ? w->result.acked : w->nacked;
@@ -532,7 +552,7 @@ roster_watch(struct roster *r, const char *set)
 	w->begin_ms = r->clock();
 	members_gather(r, w, w->begin_ms);
 	TAILQ_FOREACH(rec, &r->records, all)
-		(void)member_ack(w, rec, w->begin_ms);
+		(void)member_ack(r, w, rec, w->begin_ms);
 	wait_run(r, w);
 	if (s->last == NULL) {
 		s->last = w;

@@ -20,7 +20,7 @@
 #include "proto/fd.h"
 #include "proto/log.h"
 
-#define	SEND_PARALLEL	4
+#define	SEND_PARALLEL	8
 #define	RETRY_MS	30000		/* without any progress */
 #define	RETRY_STEP_MS	250
 #define	POLL_MIN_MS	20
@@ -65,7 +65,7 @@ judge(struct dialogue *d, const char *url, const struct client_answer *a)
 		return (STEP_FORBIDDEN);
 	case 409:
 		(void)parse_fail(d->err, 0,
-		    "the master knows of another publish of %s%s%s",
+		    "the master refuses to publish %s%s%s",
 		    d->h->set, text[0] == '\0' ? "" : ": ", text);
 		return (STEP_CONFLICT);
 	case 507:
@@ -459,19 +459,41 @@ send_run(struct send *s, struct parse_error *err)
 	return (conclude(step));
 }
 
+/* Posts a head that is current: the state is that of now from then on.  Where
+ * the master does not take it, it tells how the publish ended. */
+static void
+ask_anew(struct send *s, const struct head *h)
+{
+	struct client_request q = {
+		.method = CLIENT_POST, .fd = -1, .max = SMALL_MAX,
+		.body = h->text, .size = h->len
+	};
+	struct buf url = BUF_INIT(CLIENT_URL_MAX);
+	struct client_answer a;
+
+	send_url(&url, s->base, h->set);
+	q.url = url.p;
+	client_do(s->client, &q, &a);
+	client_answer_free(&a);
+	buf_free(&url);
+}
+
 enum send_result
-send_wait(struct send *s, const char *set, uint64_t generation,
-    struct parse_error *err)
+send_wait(struct send *s, const struct head *h, struct parse_error *err)
 {
 	int64_t progress_ms = clock_boot_ms();
+	const char *set = h->set;
+	uint64_t generation = h->generation;
 	struct send_state now;
 	enum step step = STEP_OK;
 	int got;
 
 	/* Nothing known, or news of another publish: nobody to wait for. */
 	if ((got = send_state_get(s->client, s->base, set, &now, NULL, err)) ==
-	    1 && now.generation == generation)
+	    1 && now.generation == generation) {
 		step = STEP_AGAIN;
+		ask_anew(s, h);
+	}
 	send_state_free(&now);
 	if (got == -1)
 		return (conclude(STEP_FAILED));

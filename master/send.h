@@ -8,6 +8,7 @@
 
 #include "master/client.h"
 #include "master/record.h"
+#include "proto/log.h"
 
 /*
  * The dialogue with the publish listener (pkgcast-protocol(7)).
@@ -25,6 +26,7 @@ struct send_state {
 	size_t		 nmissing;
 	char		*missing;	/* names, ", " between; malloc'd */
 	int64_t		 p50_ms, p99_ms, max_ms;
+	char		 slowest[LOG_TEXT];	/* edge whose max_ms is */
 };
 /* Adds the address of a set on the publish listener. */
 void	send_url(struct buf *b, const char *base, const char *set);
@@ -57,8 +59,8 @@ struct send {
  * restarts cost time only, up to a limit.  Anything but SEND_DONE: err.
  */
 enum send_result send_run(struct send *s, struct parse_error *err);
-/* Only the last part, for what is published already. */
-enum send_result send_wait(struct send *s, const char *set,
-		    uint64_t generation, struct parse_error *err);
+/* Only the last part, for a head that is current already. */
+enum send_result send_wait(struct send *s, const struct head *h,
+		    struct parse_error *err);
 
 #endif

@@ -94,6 +94,7 @@ state_parse(struct send_state *s, const char *text, size_t len)
 	s->p50_ms = (int64_t)number(j, "p50_ms");
 	s->p99_ms = (int64_t)number(j, "p99_ms");
 	s->max_ms = (int64_t)number(j, "max_ms");
+	copy_text(j, "slowest", s->slowest, sizeof(s->slowest));
 	ret = state_missing(s, json_object_get(j, "missing"));
 	s->over = json_is_true(json_object_get(j, "done"));
 	json_decref(j);

@@ -88,6 +88,7 @@ result_of(const struct roster_report_switch *s)
 	bad |= set_number(o, "p50_ms", (uint64_t)res->p50_ms);
 	bad |= set_number(o, "p99_ms", (uint64_t)res->p99_ms);
 	bad |= set_number(o, "max_ms", (uint64_t)res->max_ms);
+	bad |= json_object_set_new(o, "slowest", json_string(res->slowest));
 	bad |= json_object_set_new(o, "missing", names);
 	if (bad != 0) {
 		json_decref(o);

@@ -45,7 +45,7 @@ struct intake {
 	unsigned	 magic;
 	struct store	*store;
 	int		 fd;
-	char		 name[STORE_NAME];
+	char		 name[STORE_NAME];	/* in tmp/; "": not there */
 	struct digest	 digest;
 	uint64_t	 size, got;
 	const uint8_t	*rows;
@@ -195,7 +195,7 @@ store_abort(struct intake **inp)
 	if (in == NULL)
 		return;
 	CHECK_OBJ(in, INTAKE_MAGIC);
-	if (in->fd != -1)
+	if (in->fd != -1 && in->name[0] != '\0')
 		(void)unlinkat(in->store->tmpfd, in->name, 0);
 	fd_close(&in->fd);
 	sha256_destroy(&in->whole);
@@ -273,6 +273,24 @@ reserve(struct store *s)
 	return (0);
 }
 
+/* Unless there is a file of that name: EEXIST. */
+static int
+name_new(struct intake *in, const char *hex)
+{
+	struct store *s = in->store;
+
+#ifdef RENAME_NOREPLACE
+	if (renameat2(s->tmpfd, in->name, s->blobfd, hex, RENAME_NOREPLACE) ==
+	    0) {
+		in->name[0] = '\0';
+		return (0);
+	}
+	if (errno != EINVAL && errno != ENOSYS)
+		return (-1);
+#endif
+	return (linkat(s->tmpfd, in->name, s->blobfd, hex, 0));
+}
+
 /* Gives a verified file its name.  One that is there already stays: it may
  * be durable and named by a generation, ours is not. */
 static int
@@ -282,7 +300,7 @@ name_blob(struct intake *in)
 	char hex[DIGEST_HEX + 1];
 
 	(void)digest_hex(&in->digest, hex);
-	if (linkat(s->tmpfd, in->name, s->blobfd, hex, 0) == 0)
+	if (name_new(in, hex) == 0)
 		return (0);
 	if (errno == EEXIST && store_has(s, &in->digest, in->size))
 		return (0);

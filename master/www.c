@@ -67,6 +67,23 @@ www_set(int statefd, const char *set)
 	return (ret);
 }
 
+/* Unless it is so already: a start needs no room on the disk. */
+static int
+put(int statefd, const char *path, const char *text, size_t len)
+{
+	char *is;
+	size_t n;
+	bool same;
+
+	if ((is = fd_slurp(statefd, path, len, &n)) != NULL) {
+		same = n == len && memcmp(is, text, len) == 0;
+		free(is);
+		if (same)
+			return (0);
+	}
+	return (fd_replace(statefd, path, text, len, 0644));
+}
+
 int
 www_heads(int statefd, struct site *site)
 {
@@ -86,8 +103,8 @@ www_heads(int statefd, struct site *site)
 		errno = ENOMEM;
 		return (-1);
 	}
-	ret = fd_replace(statefd, "www/.pkgcast/heads",
-	    all.p == NULL ? "" : all.p, all.len, 0644);
+	ret = put(statefd, "www/.pkgcast/heads", all.p == NULL ? "" : all.p,
+	    all.len);
 	buf_free(&all);
 	return (ret);
 }
@@ -104,18 +121,10 @@ head_path(char out[WWW_PATH], const struct digest *d)
 int
 www_head(int statefd, const struct head *h)
 {
-	char path[WWW_PATH], *text;
-	size_t len;
-	bool same;
+	char path[WWW_PATH];
 
 	head_path(path, &h->digest);
-	if ((text = fd_slurp(statefd, path, HEAD_MAX, &len)) != NULL) {
-		same = len == h->len && memcmp(text, h->text, len) == 0;
-		free(text);
-		if (same)
-			return (0);
-	}
-	return (fd_replace(statefd, path, h->text, h->len, 0644));
+	return (put(statefd, path, h->text, h->len));
 }
 
 void
@@ -166,7 +175,7 @@ www_trust(int statefd, struct trust *t)
 
 	if ((text = trust_text(t, &len)) == NULL)
 		return (-1);
-	ret = fd_replace(statefd, "www/.pkgcast/trust", text, len, 0644);
+	ret = put(statefd, "www/.pkgcast/trust", text, len);
 	free(text);
 	return (ret);
 }

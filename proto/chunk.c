@@ -19,6 +19,7 @@ chunk_scan(int fd, uint64_t size, struct digest *d, uint8_t *rows)
 	uint64_t off;
 	uint8_t *chunk = NULL;
 	char extra;
+	ssize_t more;
 	size_t n;
 	int ret = -1;
 
@@ -42,13 +43,9 @@ chunk_scan(int fd, uint64_t size, struct digest *d, uint8_t *rows)
 			rows += DIGEST_LEN;
 		}
 	}
-	switch (pread(fd, &extra, 1, (off_t)size)) {
-	case 0:
-		break;
-	case 1:
-		errno = ESTALE;
-		/* FALLTHROUGH */
-	default:
+	if ((more = pread(fd, &extra, 1, (off_t)size)) != 0) {
+		if (more > 0)
+			errno = ESTALE;
 		goto out;
 	}
 	sha256_end(whole, d);

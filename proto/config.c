@@ -116,6 +116,8 @@ list_field(void *conf, const struct zpl_key *k)
 static int
 take(const struct load *l, void *conf, const struct zpl_item *it)
 {
+	const struct config_list *list;
+	size_t i;
 	char *s;
 
 	switch (it->key->kind) {
@@ -125,10 +127,16 @@ take(const struct load *l, void *conf, const struct zpl_item *it)
 		*text_field(conf, it->key) = s;
 		return (0);
 	case ZPL_L:
-		if (list_field(conf, it->key)->n == CONFIG_LIST)
+		list = list_field(conf, it->key);
+		if (list->n == CONFIG_LIST)
 			return (zpl_fail(l->err, l->file, it->line,
 			    "\"%s\" is given more than %d times",
 			    it->key->key, CONFIG_LIST));
+		for (i = 0; i < list->n; i++)
+			if (strcmp(list->v[i], it->value) == 0)
+				return (zpl_fail(l->err, l->file, it->line,
+				    "\"%s\" is given twice with the same value",
+				    it->key->key));
 		s = value_text(it, l->file, l->err);
 		return (list_add(list_field(conf, it->key), &s));
 	case ZPL_N:
@@ -151,6 +159,20 @@ is_given(const struct zpl *z, const struct zpl_key *k)
 		if (z->item[i].key == k)
 			return (true);
 	return (false);
+}
+
+/* Where a setting stands, for messages; 0: nowhere. */
+static unsigned long
+line_of(const struct zpl *z, const char *section, const char *key)
+{
+	size_t i;
+
+	for (i = 0; i < z->n; i++)
+		if (z->item[i].key != NULL &&
+		    strcmp(z->item[i].key->section, section) == 0 &&
+		    strcmp(z->item[i].key->key, key) == 0)
+			return (z->item[i].line);
+	return (0);
 }
 
 /* What the file gives, then defaults for the rest, through the same checks. */
@@ -200,9 +222,10 @@ check_roots(const struct load *l, const struct config_list *keys,
 
 	if (keys->n == 0)
 		return (zpl_fail(l->err, l->file, 0,
-		    "\"root-key\" is missing (a public key that \"pkgcast trust show\" prints)"));
+		    "\"root-key\" is missing (\"pkgcast trust init\" prints the line, \"pkgcast trust show\" the key)"));
 	if (threshold > keys->n)
-		return (zpl_fail(l->err, l->file, 0,
+		return (zpl_fail(l->err, l->file,
+		    line_of(l->zpl, "", "root-threshold"),
 		    "\"root-threshold\" is %ju, but there are only %zu of \"root-key\"",
 		    (uintmax_t)threshold, keys->n));
 	return (0);
@@ -255,11 +278,15 @@ take_set(const struct load *l, struct edge_conf *c, const struct zpl_item *it)
 
 	if (it->key == NULL)
 		return (0);
-	for (i = 0; i < c->sets.n; i++)
+	for (i = 0; i < c->sets.n; i++) {
+		if (strcmp(c->sets.v[i], it->value) == 0)
+			return (zpl_fail(l->err, l->file, it->line,
+			    "set \"%.60s\" is given twice", it->value));
 		if (set_names_clash(c->sets.v[i], it->value))
 			return (zpl_fail(l->err, l->file, it->line,
 			    "set \"%.60s\" cannot stand beside set \"%.60s\": one contains the other",
 			    it->value, c->sets.v[i]));
+	}
 	if ((s = value_text(it, l->file, l->err)) == NULL)
 		return (-1);
 	return (list_add(&c->sets, &s));
@@ -322,7 +349,8 @@ check_link(const struct load *l, const struct edge_conf *c)
 	}
 	if (given == NKEYS(needed) || missing == NKEYS(needed))
 		return (0);
-	return (zpl_fail(l->err, l->file, 0,
+	return (zpl_fail(l->err, l->file,
+	    line_of(l->zpl, needed[given].section, needed[given].key),
 	    "\"%s\" is missing in section \"%s\", which \"%s\" in section \"%s\" needs",
 	    needed[missing].key, needed[missing].section, needed[given].key,
 	    needed[given].section));
@@ -357,8 +385,13 @@ read_file(const char *file, const struct zpl_key *keys, size_t n,
 	char *text;
 
 	if ((text = fd_slurp(AT_FDCWD, file, ZPL_FILE_MAX, &len)) == NULL) {
-		(void)zpl_fail(err, file, 0, "cannot read: %s",
-		    strerror(errno));
+		if (errno == EFBIG)
+			(void)zpl_fail(err, file, 0, "longer than %d bytes",
+			    ZPL_FILE_MAX);
+		else
+			(void)zpl_fail(err, file, 0, "cannot read: %s",
+			    errno == EINVAL ? "not a regular file" :
+			    strerror(errno));
 		return (NULL);
 	}
 	z = zpl_parse(file, text, len, keys, n, err);

@@ -121,6 +121,8 @@ struct edge_conf	*config_edge_text(const char *file, const char *text,
 void			 config_master_destroy(struct master_conf **c);
 void			 config_edge_destroy(struct edge_conf **c);
 void			 config_pkgcast_destroy(struct pkgcast_conf **c);
+/* Whether a setting whose value is a URL may have this one. */
+bool			 config_url_ok(const char *url);
 /* Names of changed settings that need a restart, ", "-joined, malloc'd
  * ("set.name": the list of sets);
  * "" when there is none.  NULL: out of memory. */

@@ -23,6 +23,7 @@
 #define	TICK_MS		250
 #define	GONE_TICKS	4		/* ticks between looks for gone peers */
 #define	HALF_CLOSED_MS	10000		/* a wait after the peer's FIN */
+#define	HALF_HEAD_MS	1000		/* between requests, or within a head */
 #define	LINGER_MS	2000
 #define	LINGER_MAX	64		/* descriptors drained at a time */
 #define	LINGER_BYTES	(4u << 20)	/* drained in one tick */
@@ -61,7 +62,7 @@ enter(struct conn *c, enum conn_phase phase)
 
 	c->phase = phase;
 	c->since = clock_boot_ms();
-	c->mark_ms = 0;
+	c->mark_ms = c->half_ms = 0;
 }
 
 static void
@@ -73,7 +74,6 @@ wake(struct conn *c)
 		return;
 	}
 	c->suspended = false;
-	c->half_ms = 0;
 	enter(c, c->phase);
 	c->table->limits.resume(c);
 }
@@ -101,25 +101,23 @@ too_slow(struct conn *c, int64_t now)
 	return (false);
 }
 
-static void
-judge_waiting(struct conn *c, int64_t now)
+/* The peer has gone, or has said for that long that it sends no more. */
+static bool
+has_left(struct conn *c, int64_t now, int64_t half_closed_ms)
 {
 
 	switch (tcp_peer_state(c->fd)) {
 	case TCP_THERE:
 		c->half_ms = 0;
-		return;
+		return (false);
 	case TCP_HALF_CLOSED:
 		if (c->half_ms == 0)
 			c->half_ms = now;
-		if (now - c->half_ms < HALF_CLOSED_MS)
-			return;
-		break;
+		return (now - c->half_ms >= half_closed_ms);
 	case TCP_GONE:
 		break;
 	}
-	cut(c);
-	wake(c);
+	return (true);
 }
 
 static void
@@ -129,19 +127,25 @@ judge(struct conn *c, int64_t now, bool look)
 	int64_t age = now - c->since;
 
 	if (c->suspended) {
-		if (look)
-			judge_waiting(c, now);
+		if (look && has_left(c, now, HALF_CLOSED_MS)) {
+			cut(c);
+			wake(c);
+		}
 		return;
 	}
 	if (c->cut)
 		return;
 	switch (c->phase) {
 	case CONN_IDLE:
-		if (age >= 1000 * (int64_t)(c->fresh ? l->header_s : l->idle_s))
+		/* The library may miss a FIN that came with a request, or goes
+		 * on waiting for the rest of a head. */
+		if (age >= 1000 * (int64_t)(c->fresh ? l->header_s :
+		    l->idle_s) || (look && has_left(c, now, HALF_HEAD_MS)))
 			cut(c);
 		break;
 	case CONN_HEAD:
-		if (age >= 1000 * (int64_t)l->header_s)
+		if (age >= 1000 * (int64_t)l->header_s ||
+		    (look && has_left(c, now, HALF_HEAD_MS)))
 			cut(c);
 		break;
 	case CONN_RECEIVE:

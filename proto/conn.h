@@ -42,7 +42,7 @@ struct conn {			/* inside the server's object; conn.c's */
 	uint64_t		 received;	/* of the request's body */
 	int64_t			 mark_ms;	/* start of the rate's window */
 	uint64_t		 mark;		/* progress at that time */
-	int64_t			 half_ms;	/* FIN seen while suspended */
+	int64_t			 half_ms;	/* FIN seen, in this phase */
 	char			 peer[TCP_PEER];	/* fixed */
 };
 

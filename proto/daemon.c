@@ -98,6 +98,18 @@ stays(const char *user)
 }
 
 int
+daemon_user_ok(const char *user, struct parse_error *err)
+{
+
+	errno = 0;
+	if (stays(user) || getpwnam(user) != NULL)
+		return (0);
+	return (parse_fail(err, 0, "user \"%s\": %s: add the user, or set \"user\" to another",
+	    user, errno == 0 || errno == ENOENT ? "no such user" :
+	    strerror(errno)));
+}
+
+int
 daemon_become(const char *user, struct parse_error *err)
 {
 	const struct passwd *pw;
@@ -106,11 +118,8 @@ daemon_become(const char *user, struct parse_error *err)
 
 	if (stays(user))
 		return (0);
-	errno = 0;
-	if ((pw = getpwnam(user)) == NULL)
-		return (parse_fail(err, 0, "user \"%s\": %s: add the user, or set \"user\" to another",
-		    user, errno == 0 || errno == ENOENT ? "no such user" :
-		    strerror(errno)));
+	if (daemon_user_ok(user, err) == -1 || (pw = getpwnam(user)) == NULL)
+		return (-1);
 	uid = pw->pw_uid;
 	gid = pw->pw_gid;
 	if (uid == 0)

@@ -23,6 +23,8 @@ void	daemon_options(struct daemon_options *o, const char *program,
 int	daemon_secret_ok(const char *path, struct parse_error *err);
 /* Raises RLIMIT_NOFILE to what is allowed. */
 void	daemon_raise_files(void);
+/* Started as root: whether `user` exists.  -1 and err. */
+int	daemon_user_ok(const char *user, struct parse_error *err);
 /*
  * Started as root: become `user` (groups, gid, uid, read back); "root" stays.
  * Otherwise nothing.  -1 and err, when the user does not exist or it fails.

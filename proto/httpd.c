@@ -644,18 +644,21 @@ daemon_start(struct httpd *h, int fd)
 	unsigned threads = thread_count(h->conf.threads);
 	unsigned connections = h->conf.connections / (unsigned)h->n;
 	unsigned flags = MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+	struct MHD_OptionItem pool[2] = { { MHD_OPTION_END, 0, NULL },
+	    { MHD_OPTION_END, 0, NULL } };
 
 	if (connections < threads)
 		connections = threads;
 	flags |= MHD_is_feature_supported(MHD_FEATURE_EPOLL) == MHD_YES ?
 	    MHD_USE_EPOLL_INTERNAL_THREAD : MHD_USE_AUTO_INTERNAL_THREAD;
-	/* The library turns a pool of one into none only if it is not told. */
-	if (threads == 1)
-		threads = 0;
+	/* Told of a pool of one, or none, the library complains. */
+	if (threads > 1)
+		pool[0] = (struct MHD_OptionItem){ MHD_OPTION_THREAD_POOL_SIZE,
+		    (intptr_t)threads, NULL };
 	return (MHD_start_daemon(flags, 0, NULL, NULL, handle, h,
 	    MHD_OPTION_EXTERNAL_LOGGER, library_log, NULL,
 	    MHD_OPTION_LISTEN_SOCKET, fd,
-	    MHD_OPTION_THREAD_POOL_SIZE, threads,
+	    MHD_OPTION_ARRAY, pool,
 	    MHD_OPTION_CONNECTION_LIMIT, connections,
 	    MHD_OPTION_PER_IP_CONNECTION_LIMIT, h->conf.per_address,
 	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, h->conf.memory,

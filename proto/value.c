@@ -55,12 +55,14 @@ path_absolute(const char *s)
 	return (s[0] == '/');
 }
 
+/* The key's first bytes, the letters Ed, make the first digits. */
 static bool
 root_key_ok(const char *s)
 {
 
 	return (strlen(s) == ROOT_KEY_TEXT &&
-	    only(s, ROOT_KEY_TEXT, LETTERS DIGITS "+/"));
+	    only(s, ROOT_KEY_TEXT, LETTERS DIGITS "+/") &&
+	    strncmp(s, "RW", 2) == 0 && strchr("QRST", s[2]) != NULL);
 }
 
 /* Five digits hold four bytes: they may not make more than 32 bits. */
@@ -109,20 +111,13 @@ set_ok(const char *s)
 	return (set_name_ok(s, strlen(s)));
 }
 
-/* HOST:PORT, HOST a name, an address, an IPv6 address in brackets, or "*". */
+/* A name, an IPv4 address, an IPv6 address in brackets, or "*". */
 static bool
-host_port(const char *s, unsigned long long least_port)
+host_ok(const char *s, size_t len)
 {
 	unsigned char addr[16];
 	char host[HOST_MAX + 1];
-	const char *colon = strrchr(s, ':');
-	unsigned long long port;
-	size_t len;
 
-	if (colon == NULL || parse_u64(colon + 1, strlen(colon + 1), 65535,
-	    &port) == -1 || port < least_port)
-		return (false);
-	len = (size_t)(colon - s);
 	if (len == 0 || len > HOST_MAX)
 		return (false);
 	memcpy(host, s, len);
@@ -132,7 +127,24 @@ host_port(const char *s, unsigned long long least_port)
 		return (inet_pton(AF_INET6, host + 1, addr) == 1);
 	}
 	return (strcmp(host, "*") == 0 ||
-	    only(host, HOST_MAX, LETTERS DIGITS ".-"));
+	    only(host, HOST_MAX, LETTERS DIGITS "._-"));
+}
+
+static bool
+port_ok(const char *s, size_t len, unsigned long long least)
+{
+	unsigned long long port;
+
+	return (parse_u64(s, len, 65535, &port) == 0 && port >= least);
+}
+
+static bool
+host_port(const char *s, unsigned long long least_port)
+{
+	const char *colon = strrchr(s, ':');
+
+	return (colon != NULL && host_ok(s, (size_t)(colon - s)) &&
+	    port_ok(colon + 1, strlen(colon + 1), least_port));
 }
 
 static bool
@@ -149,22 +161,42 @@ endpoint_ok(const char *s)
 	return (strncmp(s, "tcp://", 6) == 0 && host_port(s + 6, 1));
 }
 
+/* An endpoint to connect to. */
+static bool
+remote_ok(const char *s)
+{
+
+	return (endpoint_ok(s) && s[6] != '*');
+}
+
 /* No user and password: URLs are logged and shown. */
 static bool
 url_ok(const char *s)
 {
-	const char *host;
-	size_t len;
+	size_t host, len;
 
 	if (strncmp(s, "http://", 7) == 0)
-		host = s + 7;
+		s += 7;
 	else if (strncmp(s, "https://", 8) == 0)
-		host = s + 8;
+		s += 8;
 	else
 		return (false);
-	len = strcspn(host, "/");
-	return (len > 0 && memchr(host, '@', len) == NULL &&
-	    only(host, CONFIG_TEXT_MAX, LETTERS DIGITS "-._~:/[]@!$&'()*+,;=%"));
+	len = strcspn(s, "/");
+	host = s[0] == '[' ? strcspn(s, "]") + 1 : strcspn(s, ":/");
+	if (host > len || s[0] == '*' || !host_ok(s, host))
+		return (false);
+	if (host < len && (s[host] != ':' ||
+	    !port_ok(s + host + 1, len - host - 1, 1)))
+		return (false);
+	return (s[len] == '\0' || only(s + len, CONFIG_TEXT_MAX,
+	    LETTERS DIGITS "-._~:/[]@!$&'()*+,;=%"));
+}
+
+bool
+config_url_ok(const char *url)
+{
+
+	return (strlen(url) <= CONFIG_TEXT_MAX && url_ok(url));
 }
 
 /* What a value must be.  One row serves all programs that have the key. */
@@ -184,7 +216,7 @@ static const struct rule {
 	{ "", "public", url_ok, URL_TEXT, 0, 0 },
 	{ "", "state", path_absolute, PATH_TEXT, 0, 0 },
 	{ "", "edges", path_absolute, PATH_TEXT, 0, 0 },
-	{ "", "root-key", root_key_ok, "a minisign public key: 56 digits of base64", 0, 0 },
+	{ "", "root-key", root_key_ok, "a minisign public key: 56 digits of base64, the first two RW", 0, 0 },
 	{ "", "root-threshold", NULL, NULL, 0, CONFIG_LIST },
 	{ "", "log", log_ok, "\"stderr\" or \"syslog\"", 0, 0 },
 	{ "", "stale", stale_ok, "\"serve\" or \"refuse\"", 0, 0 },
@@ -210,8 +242,8 @@ static const struct rule {
 	{ "cache", "dir", path_absolute, PATH_TEXT, 0, 0 },
 	{ "cache", "cache-size", NULL, NULL, KIB, EIB },
 	{ "cache", "min-free", NULL, NULL, 0, EIB },
-	{ "master", "announce", endpoint_ok, ENDPOINT_TEXT, 0, 0 },
-	{ "master", "lease", endpoint_ok, ENDPOINT_TEXT, 0, 0 },
+	{ "master", "announce", remote_ok, ENDPOINT_TEXT, 0, 0 },
+	{ "master", "lease", remote_ok, ENDPOINT_TEXT, 0, 0 },
 	{ "master", "public-key", curve_key_shape, CURVE_TEXT, 0, 0 },
 	{ "curve", "public-key", curve_key_shape, CURVE_TEXT, 0, 0 },
 	{ "curve", "secret-key", curve_key_shape, CURVE_TEXT, 0, 0 },

@@ -168,30 +168,36 @@ find_section(const struct pass *p, const struct parts *t)
 static int
 unknown_key(const struct pass *p, const struct parts *t)
 {
-	const char *best = NULL;
+	const struct zpl_key *best = NULL, *k;
 	unsigned d, least = UINT_MAX;
+	bool elsewhere;
 	size_t i;
 
 	for (i = 0; i < p->nkey; i++) {
-		const struct zpl_key *k = &p->keys[i];
-
-		if (strcmp(k->section, p->section) != 0) {
-			if (!is(t, k->key))
-				continue;
-			if (k->section[0] == '\0')
-				return (FAIL(p, "unknown key \"%s\" in section \"%s\" (it belongs at the top, not indented)",
-				    k->key, p->section));
+		k = &p->keys[i];
+		elsewhere = strcmp(k->section, p->section) != 0;
+		if (elsewhere && is(t, k->key) && k->section[0] == '\0')
+			return (FAIL(p, "unknown key \"%s\" in section \"%s\" (it belongs at the top, not indented)",
+			    k->key, p->section));
+		if (elsewhere && is(t, k->key))
 			return (FAIL(p, "unknown key \"%s\" (it belongs into section \"%s\")",
 			    k->key, k->section));
-		}
-		if ((d = guess(t, k->key)) < least) {
+		/* One of this section is the better guess. */
+		if ((d = guess(t, k->key)) != UINT_MAX)
+			d = 2 * d + elsewhere;
+		if (d < least) {
 			least = d;
-			best = k->key;
+			best = k;
 		}
 	}
+	if (best != NULL && strcmp(best->section, p->section) != 0)
+		return (FAIL(p, "unknown key \"%.*s\" (did you mean \"%s\" %s%s%s?)",
+		    shown(t), t->name, best->key,
+		    best->section[0] == '\0' ? "at the top" : "in section \"",
+		    best->section, best->section[0] == '\0' ? "" : "\""));
 	if (best != NULL)
 		return (FAIL(p, "unknown key \"%.*s\" (did you mean \"%s\"?)",
-		    shown(t), t->name, best));
+		    shown(t), t->name, best->key));
 	return (FAIL(p, "unknown key \"%.*s\"",
 	    shown(t), t->name));
 }

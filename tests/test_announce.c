@@ -26,6 +26,7 @@
 #include "proto/message.h"
 
 #define	WAIT_MS		5000
+#define	FLOOD		5000		/* more than all queues hold */
 #define	QUIET_MS	300		/* long enough for a reply on loopback */
 
 static char		 dir[64];
@@ -279,6 +280,58 @@ revoked_edge_is_cut(void **state)
 	zsock_destroy(&z);
 }
 
+/* It connected while it was allowed, but said nothing until it was not. */
+static void
+revoked_edge_that_was_silent_is_cut_when_it_subscribes(void **state)
+{
+	zsock_t *z = zsock_new(ZMQ_SUB);
+	char path[128], *set = NULL;
+	int i;
+
+	(void)state;
+	assert_non_null(z);
+	assert_int_equal(zap_client(zsock_resolve(z), master.public_key,
+	    edge.public_key, edge.secret_key), 0);
+	assert_int_equal(zsock_connect(z, "%s", announce_endpoint(announce)),
+	    0);
+	zclock_sleep(QUIET_MS);
+	snprintf(path, sizeof(path), "%s/brno1", dir);
+	assert_int_equal(unlink(path), 0);
+	allow();
+	announce_cut_revoked(announce);
+	zclock_sleep(QUIET_MS);
+	zsock_set_subscribe(z, "");
+	zclock_sleep(QUIET_MS);
+	zsock_set_rcvtimeo(z, 50);
+	for (i = 0; i < 5 && set == NULL; i++) {
+		assert_int_equal(announce_commit(announce, "s", "the head",
+		    8), 0);
+		set = zstr_recv(z);
+	}
+	assert_null(set);
+	zsock_destroy(&z);
+}
+
+static void
+peer_that_does_not_read_holds_nobody_up(void **state)
+{
+	zsock_t *slow = join(ZMQ_DEALER, announce_lease_endpoint(announce),
+	    &edge), *z;
+	struct lease *l;
+	int i;
+
+	(void)state;
+	for (i = 1; i <= FLOOD; i++)
+		send_renewal(slow, (uint64_t)i);
+	z = join(ZMQ_DEALER, announce_lease_endpoint(announce), &edge);
+	send_renewal(z, 7);
+	assert_non_null(l = receive_lease(z, WAIT_MS));
+	assert_int_equal(l->sequence, 7);
+	lease_destroy(&l);
+	zsock_destroy(&z);
+	zsock_destroy(&slow);
+}
+
 #define	CASE(f)	cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int
@@ -291,6 +344,8 @@ main(void)
 		CASE(stranger_gets_no_reply),
 		CASE(announcements_reach_a_subscriber),
 		CASE(revoked_edge_is_cut),
+		CASE(revoked_edge_that_was_silent_is_cut_when_it_subscribes),
+		CASE(peer_that_does_not_read_holds_nobody_up),
 	};
 
 	announce_init();

@@ -24,9 +24,9 @@
 #define	CURVE	"JTKVSB%%)wK0E.X)V>+}o?pNmC{O&4W4b!Ni{Lh6"
 #define	CURVE2	"rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
 
-#define	FOUR \
-	"    listen = \"a:1\"\n    listen = \"a:1\"\n" \
-	"    listen = \"a:1\"\n    listen = \"a:1\"\n"
+#define	FOUR(host) \
+	"    listen = \"" host ":1\"\n    listen = \"" host ":2\"\n" \
+	"    listen = \"" host ":3\"\n    listen = \"" host ":4\"\n"
 #define	LEAST \
 	"name = \"brno1\"\n" \
 	"root-key = \"" ROOT "\"\n" \
@@ -82,7 +82,7 @@ static const struct {
 	const char	*text, *reason;
 } bad[] = {
 	/* The form of lines. */
-	{ "lisen = \"x\"\n", "e.conf:1: unknown key \"lisen\"" },
+	{ "lisen = \"x\"\n", "e.conf:1: unknown key \"lisen\" (did you mean \"listen\" in section \"http\"?)" },
 	{ LEAST "http\n    lisen = \"[::]:80\"\n",
 	    "e.conf:6: unknown key \"lisen\" (did you mean \"listen\"?)" },
 	{ LEAST "\n# a comment\n\nhttp # and here\n    # too\n    lisen = \"x\"\n",
@@ -140,7 +140,11 @@ static const struct {
 	    "e.conf:7: section \"http\" is given twice (first in line 5)" },
 	{ LEAST "    url = \"http://a\"\n",
 	    "e.conf:5: key \"url\" is given twice (first in line 4)" },
-	{ LEAST "http\n" FOUR FOUR FOUR FOUR "    listen = \"a:1\"\n",
+	{ LEAST "http\n    listen = \"a:1\"\n    listen = \"a:1\"\n",
+	    "e.conf:7: \"listen\" is given twice with the same value" },
+	{ LEAST "root-key = \"" ROOT "\"\n",
+	    "e.conf:5: \"root-key\" is given twice with the same value" },
+	{ LEAST "http\n" FOUR("a") FOUR("b") FOUR("c") FOUR("d") "    listen = \"a:1\"\n",
 	    "e.conf:22: \"listen\" is given more than 16 times" },
 	/* Values. */
 	{ LEAST "poll = \"soon\"\n",
@@ -187,10 +191,24 @@ static const struct {
 	    "e.conf:5: \"public\" must be an http:// or https:// URL without user, password, query, not \"http:///a\"" },
 	{ LEAST "public = \"http://u:p@a\"\n",
 	    "e.conf:5: \"public\" must be an http:// or https:// URL without user, password, query, not \"http://u:p@a\"" },
+	{ LEAST "public = \"http://:80\"\n",
+	    "e.conf:5: \"public\" must be an http:// or https:// URL without user, password, query, not \"http://:80\"" },
+	{ LEAST "public = \"http://a:99999/\"\n",
+	    "e.conf:5: \"public\" must be an http:// or https:// URL without user, password, query, not \"http://a:99999/\"" },
+	{ LEAST "public = \"http://[::1\"\n",
+	    "e.conf:5: \"public\" must be an http:// or https:// URL without user, password, query, not \"http://[::1\"" },
+	{ LEAST "public = \"http://[::1]80\"\n",
+	    "e.conf:5: \"public\" must be an http:// or https:// URL without user, password, query, not \"http://[::1]80\"" },
+	{ LEAST "public = \"http://*:80\"\n",
+	    "e.conf:5: \"public\" must be an http:// or https:// URL without user, password, query, not \"http://*:80\"" },
+	{ LEAST "master\n    lease = \"tcp://*:7303\"\n",
+	    "e.conf:6: \"lease\" must be tcp://HOST:PORT, not \"tcp://*:7303\"" },
 	{ LEAST "public = \"http://a/?b\"\n",
 	    "e.conf:5: \"public\" must be an http:// or https:// URL without user, password, query, not \"http://a/?b\"" },
 	{ LEAST "root-key = \"RWQ\"\n",
-	    "e.conf:5: \"root-key\" must be a minisign public key: 56 digits of base64, not \"RWQ\"" },
+	    "e.conf:5: \"root-key\" must be a minisign public key: 56 digits of base64, the first two RW, not \"RWQ\"" },
+	{ LEAST "root-key = \"QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWZnaGlqa2xtbm9w\"\n",
+	    "e.conf:5: \"root-key\" must be a minisign public key: 56 digits of base64, the first two RW, not \"QUJDREVGR0hJSktMTU5PUFFSU1RVVldY\"" },
 	{ LEAST "curve\n    secret-key = \"never shown\"\n",
 	    "e.conf:6: \"secret-key\" must be a CURVE key: 40 digits of Z85" },
 	{ LEAST "curve\n    public-key = \"########################################\"\n",
@@ -203,9 +221,13 @@ static const struct {
 	    "e.conf:6: \"name\" must be the name of a set, not \"/FreeBSD\"" },
 	{ LEAST "set\n    name = \"a/b\"\nset\n    name = \"a\"\n",
 	    "e.conf:8: set \"a\" cannot stand beside set \"a/b\": one contains the other" },
+	{ LEAST "set\n    name = \"a\"\nset\n    name = \"a\"\n",
+	    "e.conf:8: set \"a\" is given twice" },
+	{ LEAST "http\n    stael = \"serve\"\n",
+	    "e.conf:6: unknown key \"stael\" (did you mean \"stale\" at the top?)" },
 	/* What is missing. */
 	{ "", "e.conf: \"name\" is missing (this edge's name at its master)" },
-	{ "name = \"a\"\n", "e.conf: \"root-key\" is missing (a public key that \"pkgcast trust show\" prints)" },
+	{ "name = \"a\"\n", "e.conf: \"root-key\" is missing (\"pkgcast trust init\" prints the line, \"pkgcast trust show\" the key)" },
 	{ "name = \"a\"\nroot-key = \"" ROOT "\"\n",
 	    "e.conf: section \"upstream\" is missing (where to fetch from)" },
 	{ LEAST "upstream\n    kind = \"edge\"\n",
@@ -214,11 +236,11 @@ static const struct {
 	{ LEAST "    kind = \"sibling\"\n",
 	    "e.conf: every upstream is a sibling: one of another kind is needed" },
 	{ LEAST "root-threshold = \"2\"\n",
-	    "e.conf: \"root-threshold\" is 2, but there are only 1 of \"root-key\"" },
+	    "e.conf:5: \"root-threshold\" is 2, but there are only 1 of \"root-key\"" },
 	{ LEAST "master\n    announce = \"tcp://a:7302\"\n",
-	    "e.conf: \"lease\" is missing in section \"master\", which \"announce\" in section \"master\" needs" },
+	    "e.conf:6: \"lease\" is missing in section \"master\", which \"announce\" in section \"master\" needs" },
 	{ LEAST "curve\n    public-key = \"" CURVE2 "\"\n    secret-key = \"" CURVE "\"\n",
-	    "e.conf: \"announce\" is missing in section \"master\", which \"public-key\" in section \"curve\" needs" },
+	    "e.conf:6: \"announce\" is missing in section \"master\", which \"public-key\" in section \"curve\" needs" },
 };
 
 static void

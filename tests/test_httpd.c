@@ -631,6 +631,40 @@ endless(struct httpd_conf *c)
 	c->idle_s = c->header_s = 60;
 }
 
+/* A head that its client has given up holds no place until its deadline. */
+static void
+cuts_half_a_head_after_the_end(void **state)
+{
+	static const struct {
+		const char	*text;
+		int		 status;
+	} c[] = {
+		{ "GET /mem HT", 0 },
+		{ "GET /mem HTTP/1.1\r\nHost: a\r\nX-", 0 },
+		{ "GET /mem HTTP/1.1\r\nHost: a\r\n\r\n", 200 },
+	};
+	struct web_answer a;
+	struct httpd *h;
+	struct web w;
+	int64_t then = clock_boot_ms();
+	int at;
+
+	(void)state;
+	h = start(endless, &at);
+	for (size_t i = 0; i < sizeof(c) / sizeof(c[0]); i++) {
+		web_open(&w, at);
+		web_sends(&w, c[i].text);
+		assert_int_equal(shutdown(w.fd, SHUT_WR), 0);
+		web_read(&w, &a, false);
+		assert_int_equal(a.status, c[i].status);
+		web_free(&a);
+		assert_true(web_at_end(&w));
+		web_close(&w);
+	}
+	assert_true(clock_boot_ms() - then < 15000);
+	httpd_stop(&h);
+}
+
 static ssize_t
 zeros(void *arg, uint64_t off, void *p, size_t max)
 {
@@ -836,6 +870,7 @@ main(void)
 		cmocka_unit_test(releases_every_body_and_state),
 		cmocka_unit_test(takes_uploads),
 		cmocka_unit_test(cuts_what_is_too_slow),
+		cmocka_unit_test(cuts_half_a_head_after_the_end),
 		cmocka_unit_test(cuts_a_reader_that_stands_still),
 		cmocka_unit_test(stops_while_requests_wait),
 		cmocka_unit_test(finishes_running_answers_when_stopped),

@@ -800,6 +800,160 @@ stop_ends_waits(void **state)
 	roster_wait_destroy(r, &w);
 }
 
+static struct roster_wait *
+commit_since(const char *set, uint64_t g, int64_t since)
+{
+	struct digest d = dig(set, g);
+	struct roster_wait *w = roster_commit(r, set, g, &d, since, agree,
+	    NULL);
+
+	assert_non_null(w);
+	return (w);
+}
+
+static void
+lease_that_ran_out_since_prepare_is_named(void **state)
+{
+	struct roster_result res;
+	struct roster_wait *w;
+	int64_t since;
+
+	(void)state;
+	current("s", 1);
+	renew(1, 1, 0);
+	now += TTL;			/* e1's is over before prepare began */
+	renew(0, 1, 0);
+	since = now;
+	now += TTL;			/* e0's when it ended */
+	w = commit_since("s", 2, since);
+	assert_int_equal(roster_wait_switched(r, w, 0, &res), ROSTER_OVER);
+	assert_int_equal(res.leased, 1);
+	assert_int_equal(res.nmissing, 1);
+	assert_string_equal(res.missing[0], "e0");
+	roster_result_free(&res);
+	roster_wait_destroy(r, &w);
+}
+
+static void
+edge_back_since_prepare_is_waited_for_once(void **state)
+{
+	struct roster_wait *w;
+	int64_t since;
+
+	(void)state;
+	current("s", 1);
+	renew(0, 1, 0);
+	since = now;
+	now += TTL + 1;
+	renew(0, 1, 0);
+	w = commit_since("s", 2, since);
+	expect(w, ROSTER_RUNNING, 0, 1, 0);
+	renew(0, 2, 0);
+	expect(w, ROSTER_OVER, 1, 1, 0);
+	roster_wait_destroy(r, &w);
+}
+
+static void
+renew_as(char instance, uint64_t g)
+{
+	struct lease *l = renew_full(0, instance, ALL, "s", g, NULL, now);
+
+	assert_non_null(l);
+	lease_destroy(&l);
+}
+
+static void
+edge_started_anew_is_not_named_when_it_acknowledged(void **state)
+{
+	struct roster_wait *w;
+	int64_t since;
+
+	(void)state;
+	current("s", 1);
+	renew_as('a', 1);
+	renew_as('b', 1);		/* before the commit */
+	w = commit("s", 2);
+	renew_as('b', 2);
+	expect(w, ROSTER_RUNNING, 1, 2, 0);	/* a's lease may be in use */
+	now += TTL;
+	expect(w, ROSTER_OVER, 1, 1, 0);
+	roster_wait_destroy(r, &w);
+
+	renew_as('b', 2);		/* b's ran out while it prepared */
+	since = now;
+	now += TTL;
+	renew_as('c', 2);
+	w = commit_since("s", 3, since);
+	expect(w, ROSTER_RUNNING, 0, 2, 1);
+	renew_as('c', 3);
+	expect(w, ROSTER_OVER, 1, 1, 0);
+	roster_wait_destroy(r, &w);
+
+	renew_as('c', 3);
+	w = commit("s", 4);
+	renew_as('d', 3);		/* after the commit */
+	expect(w, ROSTER_RUNNING, 0, 1, 0);
+	renew_as('d', 4);
+	expect(w, ROSTER_RUNNING, 0, 1, 0);
+	now += TTL;
+	expect(w, ROSTER_OVER, 0, 0, 0);
+	roster_wait_destroy(r, &w);
+}
+
+static void
+edge_started_anew_is_named_while_it_has_not_acknowledged(void **state)
+{
+	struct roster_wait *w;
+
+	(void)state;
+	current("s", 1);
+	renew_as('a', 1);
+	w = commit("s", 2);
+	renew_as('b', 1);
+	now += TTL;
+	expect(w, ROSTER_OVER, 0, 1, 1);
+	roster_wait_destroy(r, &w);
+}
+
+static void
+another_edge_does_not_acknowledge_for_it(void **state)
+{
+	struct roster_wait *w;
+
+	(void)state;
+	current("s", 1);
+	renew(0, 1, 0);
+	renew(1, 1, 0);
+	w = commit("s", 2);
+	renew(1, 2, 0);
+	now += TTL;
+	expect(w, ROSTER_OVER, 1, 2, 1);
+	roster_wait_destroy(r, &w);
+}
+
+static void
+more_sets_than_a_reply_may_name_grant_nothing(void **state)
+{
+	struct lease *l;
+	struct renew n;
+	char name[32];
+	int i;
+
+	(void)state;
+	memset(&n, 0, sizeof(n));
+	n.all = true;
+	memset(n.instance, 'a', INSTANCE_HEX);
+	for (i = 0; i <= MESSAGE_SETS; i++) {
+		snprintf(name, sizeof(name), "s%d", i);
+		current(name, 1);
+	}
+	l = roster_renew(r, key[0], &n, now, ROOM);
+	assert_non_null(l);
+	assert_int_equal(l->ttl_ms, 0);
+	assert_int_equal(l->nbehind, 0);
+	lease_destroy(&l);
+}
+
 #define	CASE(f)	cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int
@@ -835,6 +989,12 @@ main(void)
 		CASE(repeated_publish_shares_the_running_wait),
 		CASE(end_that_nobody_saw_is_kept),
 		CASE(report_tells_what_each_instance_holds),
+		CASE(lease_that_ran_out_since_prepare_is_named),
+		CASE(edge_back_since_prepare_is_waited_for_once),
+		CASE(edge_started_anew_is_not_named_when_it_acknowledged),
+		CASE(edge_started_anew_is_named_while_it_has_not_acknowledged),
+		CASE(another_edge_does_not_acknowledge_for_it),
+		CASE(more_sets_than_a_reply_may_name_grant_nothing),
 		CASE(stop_ends_waits),
 	};
 

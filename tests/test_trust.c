@@ -389,6 +389,33 @@ updates(void **state)
 	buf_free(&b);
 }
 
+/* Whoever gave us the first version may have changed what nobody signed; the
+ * original must still be taken, and what follows it. */
+static void
+unsigned_comments_do_not_matter(void **state)
+{
+	static const char mark[] = "\nuntrusted comment: ";
+	static const struct spec v[] = { { 1, 1, "0", "4", "0" },
+	    { 2, 1, "0", "5", "0" } };
+	struct buf b = BUF_INIT(TRUST_ALL_MAX);
+	struct trust *t = new_trust("0", 0);
+	struct parse_error err;
+	char *comment;
+
+	(void)state;
+	add_version(&b, &v[0]);
+	assert_non_null(comment = memmem(b.p, b.len, mark, strlen(mark)));
+	comment += strlen(mark);
+	*comment ^= 1;
+	assert_int_equal(trust_update(t, b.p, b.len, &err), 1);
+	*comment ^= 1;
+	add_version(&b, &v[1]);
+	assert_int_equal(trust_update(t, b.p, b.len, &err), 1);
+	assert_int_equal(trust_version(t), 2);
+	trust_destroy(&t);
+	buf_free(&b);
+}
+
 static void
 a_changed_byte_is_refused(void **state)
 {
@@ -553,6 +580,7 @@ main(void)
 		cmocka_unit_test(thresholds),
 		cmocka_unit_test(configured_roots),
 		cmocka_unit_test(updates),
+		cmocka_unit_test(unsigned_comments_do_not_matter),
 		cmocka_unit_test(a_changed_byte_is_refused),
 		cmocka_unit_test(judging),
 		cmocka_unit_test(forged_heads),
