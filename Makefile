@@ -59,9 +59,10 @@ TESTS =		tests/test_accesslog.c tests/test_announce.c \
 		tests/test_route.c tests/test_scan.c tests/test_serve.c \
 		tests/test_site.c tests/test_trust.c tests/test_zap.c
 FUZZ =		tests/fuzz_answer.c tests/fuzz_cert.c tests/fuzz_config.c \
-		tests/fuzz_head.c tests/fuzz_lease.c tests/fuzz_manifest.c \
-		tests/fuzz_minisign.c tests/fuzz_renew.c tests/fuzz_reply.c \
-		tests/fuzz_route.c tests/fuzz_trust.c
+		tests/fuzz_framing.c tests/fuzz_head.c tests/fuzz_lease.c \
+		tests/fuzz_manifest.c tests/fuzz_minisign.c \
+		tests/fuzz_renew.c tests/fuzz_reply.c tests/fuzz_route.c \
+		tests/fuzz_scan.c tests/fuzz_trust.c
 MAN =		edge/pkgcast-edge.8 master/pkgcast-master.8 master/pkgcast.1 \
 		proto/pkgcast-formats.5 proto/pkgcast-protocol.7 \
 		proto/pkgcast.conf.5

@@ -80,7 +80,7 @@ options(struct publish_options *o, int argc, char **argv)
 	}
 	o->set = argv[optind];
 	o->dir = argv[optind + 1];
-	return (0);
+	return (command_set_ok(o->set) ? 0 : -1);
 }
 
 static void

@@ -47,6 +47,8 @@ options(struct rollback_options *o, int argc, char **argv)
 		return (-1);
 	}
 	o->set = argv[optind];
+	if (!command_set_ok(o->set))
+		return (-1);
 	if (argc - optind == 2) {
 		if (parse_u64(argv[optind + 1], strlen(argv[optind + 1]),
 		    HEAD_GENERATION_MAX, &v) == -1 || v == 0) {

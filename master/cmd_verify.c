@@ -86,11 +86,7 @@ options(struct verify *v, int argc, char **argv)
 	}
 	v->set = argv[optind];
 	v->what = argv[optind + 1];
-	if (!set_name_ok(v->set, strlen(v->set))) {
-		warnx("%s: not a set's name (pkgcast-formats(5))", v->set);
-		return (-1);
-	}
-	return (0);
+	return (command_set_ok(v->set) ? 0 : -1);
 }
 
 /* Root keys of master.conf, where it can be read. */

@@ -7,6 +7,7 @@
 
 #include <sys/types.h>
 
+#include <err.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "master/command.h"
+#include "proto/name.h"
 
 volatile sig_atomic_t command_stop;
 bool command_verbose;
@@ -86,6 +88,16 @@ command_usage(const char *command)
 		lead = "      ";
 	}
 	return (COMMAND_USAGE);
+}
+
+bool
+command_set_ok(const char *set)
+{
+
+	if (set_name_ok(set, strlen(set)))
+		return (true);
+	warnx("%s: not a set's name (pkgcast-formats(5))", set);
+	return (false);
 }
 
 char *

@@ -30,6 +30,8 @@ extern bool command_verbose;
 /* Prints how a command is called, to stderr; returns COMMAND_USAGE. */
 int	command_usage(const char *command);
 
+/* Whether an operand is a set's name; says so where it is none. */
+bool	command_set_ok(const char *set);
 /* Folder of signed numbers, scan cache and pending heads; malloc'd.  NULL:
  * err. */
 char	*command_home(const struct pkgcast_conf *c, struct parse_error *err);

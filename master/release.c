@@ -19,6 +19,7 @@
 #include "master/fetch.h"
 #include "master/release.h"
 #include "master/send.h"
+#include "proto/check.h"
 #include "proto/clock.h"
 #include "proto/daemon.h"
 
@@ -402,10 +403,7 @@ release_open(const struct pkgcast_conf *conf, const char *set,
 	char *home = NULL, *path = NULL;
 	int ret = -1;
 
-	if (!set_name_ok(set, strlen(set))) {
-		warnx("%s: not a set's name (pkgcast-formats(5))", set);
-		return (-1);
-	}
+	CHECK(set_name_ok(set, strlen(set)));
 	if (keys_init() == -1) {
 		warnx("libsodium cannot be used");
 		return (-1);
