@@ -218,7 +218,12 @@ def test_the_edge_refuses_what_an_upstream_forges(sandbox, tmp_path):
     box = sandbox("--edges", "0")
     where, key = str(tmp_path), box.path("home", "publisher.key")
     stranger = key_pair(where, "stranger")
-    up = StaticUpstream(get(box.master, "/.pkgcast/trust").body)
+    # The publisher's key may sign the set "demo" and no other.
+    box.pkgcast("trust", "init", "--root", box.path("home", "root.key"),
+                "--publisher", box.path("home", "publisher.pub") + ":demo",
+                "--out", where + "/trust")
+    with open(where + "/trust", "rb") as f:
+        up = StaticUpstream(f.read())
     content = {"a": b"two"}
     two = sign(signed_lines("demo", 2, content, None), key, where)
     up.add(two, manifest(content), content)
@@ -231,6 +236,9 @@ def test_the_edge_refuses_what_an_upstream_forges(sandbox, tmp_path):
         good3 = signed_lines("demo", 3, {"a": b"bad"}, digest_of(two), **later)
         cases = [
             ("wrong key", sign(good3, stranger, where), wrong, "key"),
+            ("key for another set", sign(signed_lines(
+                "other", 1, {"a": b"bad"}, None, **later), key, where),
+             wrong, "for set other"),
             ("changed line", sign(good3, key, where).replace(
                 b"generation 3", b"generation 4"), wrong, "signature"),
             ("repeated generation", sign(signed_lines(
@@ -249,6 +257,7 @@ def test_the_edge_refuses_what_an_upstream_forges(sandbox, tmp_path):
             until(lambda: reason in edge.log()[start:], 20)
             a = get(base, "/demo/a")
             assert a.body == b"two" and a.generation == 2, what
+            assert get(base, "/other/a").status in (404, 503), what
         # A wrong `previous` is reported, and the higher generation is taken.
         start = len(edge.log())
         content = {"a": b"three"}
