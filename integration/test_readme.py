@@ -2,9 +2,11 @@
 """The README's commands do what it says."""
 import os
 import re
+import shutil
 import subprocess
+import sys
 
-from conftest import HERE, SLOW
+from conftest import HERE, SANDBOX, SLOW
 
 TOP = os.path.dirname(HERE)
 
@@ -14,8 +16,15 @@ def test_the_tour_runs(tmp_path):
         blocks = re.findall(r"^```sh\n(.*?)^```", f.read(), re.M | re.S)
     assert len(blocks) == 1
     script = blocks[0].replace("make\n", "", 1)     # it is built already
-    p = subprocess.run(["sh", "-euc", script], cwd=TOP, text=True,
-                       capture_output=True, timeout=120 * SLOW)
+    tour = os.path.join(TOP, "build", "tour")
+    try:
+        p = subprocess.run(["sh", "-euc", script], cwd=TOP, text=True,
+                           capture_output=True, timeout=120 * SLOW)
+    finally:
+        if os.path.exists(tour):            # the script did not come to its end
+            subprocess.run([sys.executable, SANDBOX, "down", tour],
+                           timeout=120 * SLOW)
+            shutil.rmtree(tour)
     assert p.returncode == 0, p.stdout + p.stderr
     out = p.stdout
     assert "fwd=miss" in out and "; hit" in out
