@@ -263,14 +263,6 @@ blob_put(struct blob **bp)
 	table_unref(b);
 }
 
-uint64_t
-blob_size(const struct blob *b)
-{
-
-	CHECK_OBJ(b, BLOB_MAGIC);
-	return (b->size);
-}
-
 void
 blob_drop(struct blob **bp)
 {

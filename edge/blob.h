@@ -59,7 +59,6 @@ struct blob	*blob_get(struct blob_store *s, const struct digest *d,
 /* Whether it is there; no hit, no reference. */
 bool		 blob_have(struct blob_store *s, const struct digest *d);
 void		 blob_put(struct blob **b);
-uint64_t	 blob_size(const struct blob *b);
 /*
  * A body with the whole blob (httpd_reply() selects the slice): up to
  * BLOB_SMALL bytes from memory, larger ones by a descriptor of their own, which

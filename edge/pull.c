@@ -22,8 +22,10 @@
 
 static struct log_limit warn_limit;
 
-bool
-pull_whole(const struct fill *fl)
+/* Whole blobs above CHUNK_SIZE without rows go to disk before they are
+ * verified, and are there all at once or not at all. */
+static bool
+is_whole(const struct fill *fl)
 {
 
 	return (fl->unit > CHUNK_SIZE);
@@ -92,7 +94,7 @@ pull_check_file(struct fill *fl)
 		return;			/* then it is fetched once more */
 	for (i = 0; i < fl->npiece; i++) {
 		n = (size_t)piece_len(fl, i);
-		if (pull_whole(fl))
+		if (is_whole(fl))
 			ok = file_ok(fl, buf);
 		else
 			ok = fd_pread_all(fl->fd, buf, n,
@@ -321,7 +323,7 @@ start(struct fill *fl, size_t piece, size_t most)
 	pl->fill = fl;
 	pl->next = piece;
 	pl->last = pl->end = MIN(find_end(fl, piece), most);
-	if (pull_whole(fl) ? (pl->sha = sha256_new()) == NULL :
+	if (is_whole(fl) ? (pl->sha = sha256_new()) == NULL :
 	    (pl->buf = malloc(CHUNK_SIZE)) == NULL)
 		goto fail;
 	w.arg = pl;

@@ -110,9 +110,6 @@ pull_reader_end(const struct fill *fl, const struct fill_reader *r)
 	return ((size_t)((r->end + fl->unit - 1) / fl->unit));
 }
 
-/* Whole blobs above CHUNK_SIZE without rows go to disk before they are
- * verified, and are there all at once or not at all. */
-bool	pull_whole(const struct fill *fl);
 /* Starts the transfers that are needed now, or moves on to STAGE_WRITTEN. */
 void	pull_schedule(struct fill *fl);
 /* Bytes of a piece that a reader waits for, who reads on to `end` (a piece,

@@ -30,15 +30,13 @@ join(struct parse_error *err, const char *a, size_t len, const char *b)
 }
 
 char *
-home_file(const struct pkgcast_conf *c, const char *name,
-    struct parse_error *err)
+home_dir(const struct pkgcast_conf *c, struct parse_error *err)
 {
-	const char *home = c->home, *below = "/";
+	const char *home = c->home, *below = "";
 	const struct passwd *pw;
-	char *dir, *path;
 
 	if (home == NULL) {
-		below = "/.pkgcast/";
+		below = "/.pkgcast";
 		home = getenv("HOME");
 		if ((home == NULL || home[0] != '/') &&
 		    (pw = getpwuid(getuid())) != NULL)
@@ -49,10 +47,21 @@ home_file(const struct pkgcast_conf *c, const char *name,
 		    "no home folder: set \"home\" in pkgcast.conf");
 		return (NULL);
 	}
-	if ((dir = join(err, home, strlen(home), below)) == NULL)
+	return (join(err, home, strlen(home), below));
+}
+
+char *
+home_file(const struct pkgcast_conf *c, const char *name,
+    struct parse_error *err)
+{
+	char *home, *dir, *path = NULL;
+
+	if ((home = home_dir(c, err)) == NULL)
 		return (NULL);
-	path = join(err, dir, strlen(dir), name);
+	if ((dir = join(err, home, strlen(home), "/")) != NULL)
+		path = join(err, dir, strlen(dir), name);
 	free(dir);
+	free(home);
 	return (path);
 }
 

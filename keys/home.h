@@ -7,6 +7,8 @@
 
 /* Where an operator's keys are.  All results are malloc'd; NULL: err. */
 
+/* pkgcast.conf's home, else ~/.pkgcast. */
+char	*home_dir(const struct pkgcast_conf *c, struct parse_error *err);
 /* A file in pkgcast.conf's home, else in ~/.pkgcast. */
 char	*home_file(const struct pkgcast_conf *c, const char *name,
 	    struct parse_error *err);

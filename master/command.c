@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the commands of pkgcast(1) share: signals, usage, the folder they keep
- * things in.  Called by master/pkgcast.c and the cmd_ files, in the
- * program's one thread.
+ * What the commands of pkgcast(1) share: signals, usage, sizes in words.
+ * Called by master/pkgcast.c and the cmd_ files, in the program's one thread.
  */
 
-#include <sys/types.h>
-
 #include <err.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,29 +94,6 @@ command_set_ok(const char *set)
 		return (true);
 	warnx("%s: not a set's name (pkgcast-formats(5))", set);
 	return (false);
-}
-
-char *
-command_home(const struct pkgcast_conf *c, struct parse_error *err)
-{
-	const struct passwd *pw;
-	const char *home;
-	char *path = NULL;
-
-	if (c->home != NULL)
-		return (strdup(c->home));
-	if ((home = getenv("HOME")) == NULL || home[0] != '/') {
-		if ((pw = getpwuid(getuid())) == NULL) {
-			(void)parse_fail(err, 0, "no home folder: set \"home\" in pkgcast.conf");
-			return (NULL);
-		}
-		home = pw->pw_dir;
-	}
-	if (asprintf(&path, "%s/.pkgcast", home) == -1) {
-		(void)parse_fail(err, 0, "out of memory");
-		return (NULL);
-	}
-	return (path);
 }
 
 void

@@ -32,9 +32,6 @@ int	command_usage(const char *command);
 
 /* Whether an operand is a set's name; says so where it is none. */
 bool	command_set_ok(const char *set);
-/* Folder of signed numbers, scan cache and pending heads; malloc'd.  NULL:
- * err. */
-char	*command_home(const struct pkgcast_conf *c, struct parse_error *err);
 /* Sleeps; shorter when a signal came. */
 void	command_sleep_ms(long ms);
 /* "1.2 GB" and the like. */

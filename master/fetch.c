@@ -100,8 +100,9 @@ fetch_head(struct client *c, const char *base, const struct digest *d,
 	return (ret);
 }
 
-char *
-fetch_blob(struct client *c, const char *base, const struct digest *d,
+/* A blob of that size, verified by its digest. */
+static char *
+get_blob(struct client *c, const char *base, const struct digest *d,
     uint64_t size, struct parse_error *err)
 {
 	char name[sizeof("blob/") + DIGEST_HEX], hex[DIGEST_HEX + 1];
@@ -132,7 +133,7 @@ fetch_manifest(struct client *c, const char *base, const struct head *h,
 		(void)parse_fail(err, 0, "too large a manifest");
 		return (NULL);
 	}
-	if ((text = fetch_blob(c, base, &h->manifest, h->manifest_size,
+	if ((text = get_blob(c, base, &h->manifest, h->manifest_size,
 	    err)) == NULL ||
 	    (m = manifest_parse(&text, (size_t)h->manifest_size, err)) == NULL)
 		return (NULL);
@@ -157,9 +158,9 @@ fetch_snapshot(struct client *c, const char *base, const struct head *h,
 		(void)parse_fail(err, 0, "too large a manifest");
 		return (NULL);
 	}
-	if ((manifest = fetch_blob(c, base, &h->manifest, h->manifest_size,
+	if ((manifest = get_blob(c, base, &h->manifest, h->manifest_size,
 	    err)) == NULL ||
-	    (chunks = (uint8_t *)fetch_blob(c, base, &h->chunks,
+	    (chunks = (uint8_t *)get_blob(c, base, &h->chunks,
 	    h->chunks_size, err)) == NULL)
 		goto out;
 	s = snapshot_new(h, &manifest, (size_t)h->manifest_size, &chunks,

@@ -30,10 +30,6 @@ int		 fetch_current(struct client *c, const char *base,
 int		 fetch_head(struct client *c, const char *base,
 		    const struct digest *d, struct head *h,
 		    struct parse_error *err);
-/* A blob of that size, verified by its digest. */
-char		*fetch_blob(struct client *c, const char *base,
-		    const struct digest *d, uint64_t size,
-		    struct parse_error *err);
 /* The manifest that the head names, verified by its digest and counts. */
 struct manifest	*fetch_manifest(struct client *c, const char *base,
 		    const struct head *h, struct parse_error *err);

@@ -408,7 +408,7 @@ release_open(const struct pkgcast_conf *conf, const char *set,
 		warnx("libsodium cannot be used");
 		return (-1);
 	}
-	if ((home = command_home(conf, &err)) == NULL ||
+	if ((home = home_dir(conf, &err)) == NULL ||
 	    (path = home_key(conf, &err)) == NULL ||
 	    daemon_secret_ok(path, &err) == -1 ||
 	    (*record = record_open(home, set, &err)) == NULL ||

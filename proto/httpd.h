@@ -48,8 +48,6 @@ enum http_method	 httpd_method(const struct httpd_request *r);
 /* Raw request-target as sent, NUL-terminated. */
 const char		*httpd_target(const struct httpd_request *r);
 const struct http_fields *httpd_fields(const struct httpd_request *r);
-/* Client's address without port, as text. */
-const char		*httpd_peer(const struct httpd_request *r);
 /* The handler's own state between its calls for one request; release is
  * called when the request ends, however it ends. */
 void	 httpd_set_state(struct httpd_request *r, void *state,

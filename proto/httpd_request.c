@@ -125,13 +125,6 @@ httpd_fields(const struct httpd_request *r)
 	return (&r->fields);
 }
 
-const char *
-httpd_peer(const struct httpd_request *r)
-{
-
-	return (r->conn.peer);
-}
-
 void
 httpd_set_state(struct httpd_request *r, void *state,
     void (*release)(void *state))

@@ -164,14 +164,6 @@ snapshot_rows(const struct snapshot *s, const struct facts *f)
 	return (chunk_rows(f->size) == 0 ? NULL : s->rows + f->row * DIGEST_LEN);
 }
 
-const uint8_t *
-snapshot_chunks(const struct snapshot *s, size_t *len)
-{
-
-	*len = s->rows_len;
-	return (s->rows);
-}
-
 /* What two manifests have that the other has not, while it is gathered. */
 struct diff {
 	const struct manifest *old, *next;

@@ -38,7 +38,6 @@ const struct manifest	*snapshot_manifest(const struct snapshot *s);
 /* Rows of a file's facts in this snapshot; NULL when it has none (small). */
 const uint8_t	*snapshot_rows(const struct snapshot *s,
 		    const struct facts *f);
-const uint8_t	*snapshot_chunks(const struct snapshot *s, size_t *len);
 
 /*
  * A delta says what a generation had that its successor has not (paths that it
