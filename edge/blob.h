@@ -13,7 +13,7 @@
  * The blobs on an edge's disk: dir/blob/ab/<sha256> complete and verified,
  * dir/partial/<sha256> being filled.  Kept within a number of bytes, and above
  * a number of free bytes on the file system, by SIEVE.  Any thread; the hit
- * path (blob_get, blob_body, blob_put) takes one of many short locks.
+ * path (memory_made, memory_get) takes one of many short locks.
  */
 struct blob_store;
 struct blob;				/* a reference to a complete blob */
@@ -21,7 +21,9 @@ struct blob;				/* a reference to a complete blob */
 /*
  * Creates the folders that are missing and scans them.  Names that are not
  * digests (leftovers) are removed; partial files are kept and checked when
- * they are next filled.  NULL: errno.  One store a folder: the caller locks.
+ * they are next filled.  Where there are many blobs it goes on learning their
+ * sizes after it returned; until then none goes for the budget's sake.  NULL:
+ * errno.  One store a folder: the caller locks.
  */
 struct blob_store *blob_store_new(const char *dir, uint64_t max_bytes,
 		    uint64_t min_free);
@@ -29,6 +31,8 @@ void		 blob_store_destroy(struct blob_store **s);
 /* New limits (HUP).  Evicts at once what is too much: may take a while. */
 void		 blob_store_limits(struct blob_store *s, uint64_t max_bytes,
 		    uint64_t min_free);
+/* Bytes of small blobs in memory; without it, MEMORY_DEFAULT. */
+void		 blob_store_memory(struct blob_store *s, uint64_t max_bytes);
 
 /* What a digest is worth to the sets that the edge carries. */
 enum blob_named {
@@ -52,22 +56,14 @@ void		 blob_store_sweep(struct blob_store *s);
 
 /*
  * A complete blob of exactly that size, or NULL.  One of another size is
- * dropped (it is not what its name says).  Counts as a hit.
+ * dropped (it is not what its name says), at the latest when it is opened.
+ * Counts as a hit.
  */
 struct blob	*blob_get(struct blob_store *s, const struct digest *d,
 		    uint64_t size);
 /* Whether it is there; no hit, no reference. */
 bool		 blob_have(struct blob_store *s, const struct digest *d);
 void		 blob_put(struct blob **b);
-/*
- * A body with the whole blob (httpd_reply() selects the slice): up to
- * BLOB_SMALL bytes from memory, larger ones by a descriptor of their own, which
- * stays good when the blob is evicted.  Takes the reference.  NULL (errno):
- * the file could not be opened or has other bytes; then the blob was dropped
- * and is to be filled again (or: out of descriptors or memory, not dropped).
- */
-#define	BLOB_SMALL	65536u
-struct httpd_body *blob_body(struct blob **b);
 /*
  * All its bytes, verified against the digest; malloc'd, NUL behind them.  NULL:
  * errno (ENOMEM, or the blob was bad and has been dropped).  Keeps the
@@ -85,8 +81,10 @@ struct blob_stats {
 	uint64_t	count;		/* complete */
 	uint64_t	partial;	/* files, also idle ones */
 	uint64_t	memory;		/* bytes of small blobs in memory */
+	uint64_t	mapped;		/* larger blobs that are mapped */
 	uint64_t	evicted;	/* blobs, since the start */
 	uint64_t	dropped;	/* found bad, since the start */
+	bool		counting;	/* bytes: some are not known yet */
 };
 void		 blob_store_stats(struct blob_store *s, struct blob_stats *st);
 
@@ -108,7 +106,13 @@ int		 blob_partial_commit(struct blob_store *s,
 		    const struct digest *d, int fd);
 void		 blob_partial_close(struct blob_store *s,
 		    const struct digest *d, bool keep);
-/* A complete blob's file, for reading; the reference stays.  -1: errno. */
+/*
+ * A complete blob's file, for reading; the reference stays.  -1 (errno): it
+ * could not be opened or has another size; then the blob was dropped and is to
+ * be filled again (or: out of descriptors or memory, not dropped).
+ */
 int		 blob_open(struct blob *b);
+/* All its bytes to p, verified against the digest.  -1: as above. */
+int		 blob_read(struct blob *b, char *p);
 
 #endif

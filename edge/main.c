@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "edge/cold.h"
 #include "edge/follow.h"
 #include "edge/serve.h"
 #include "proto/accesslog.h"
@@ -44,6 +45,7 @@ struct edge {
 	struct blob_store	*store;
 	struct upstreams	*upstreams;
 	struct fills		*fills;
+	struct cold_pool	*cold;
 	struct leases		*leases;
 	struct site		*site;
 	struct edge_serve	*serve;
@@ -186,10 +188,13 @@ open_stores(struct edge *e)
 	if ((e->store = blob_store_new(c->cache_dir, c->cache_size,
 	    c->min_free)) == NULL)
 		err(1, "cache %s", c->cache_dir);
+	blob_store_memory(e->store, c->cache_memory);
 	if ((e->upstreams = upstreams_new(c)) == NULL)
 		err(1, "upstreams");
 	if ((e->fills = fills_new(e->store, e->upstreams, c)) == NULL)
 		err(1, "fills");
+	if ((e->cold = cold_pool_new()) == NULL)
+		err(1, "cold pool");
 }
 
 static bool
@@ -220,7 +225,7 @@ make_site(struct edge *e)
 {
 	struct edge_serve_conf sc = {
 		.name = e->conf->name, .trust = e->trust, .store = e->store,
-		.fills = e->fills, .upstreams = e->upstreams,
+		.fills = e->fills, .cold = e->cold, .upstreams = e->upstreams,
 		.refuse = stale_refused(e->conf), .grace = e->conf->grace,
 	};
 	struct follow_conf fc = {
@@ -278,8 +283,7 @@ start_httpd(struct edge *e)
 	c.handler = edge_serve_request;
 	c.arg = e->serve;
 	c.threads = (unsigned)e->conf->threads;
-	c.connections = (unsigned)e->conf->connections;
-	c.per_address = (unsigned)e->conf->per_address;
+	limits_conf(&c, &e->conf->limits);
 	c.log = e->log;
 	c.server = e->conf->name != NULL ? e->conf->name : "pkgcast";
 	if (e->log != NULL && accesslog_start(e->log) == -1)
@@ -327,6 +331,7 @@ start(struct edge *e)
 static void
 reconfigure(struct edge *e)
 {
+	struct httpd_conf limits;
 	struct parse_error error;
 	struct edge_conf *c;
 	char *restart;
@@ -348,7 +353,10 @@ reconfigure(struct edge *e)
 	fills_configure(e->fills, c);
 	edge_serve_configure(e->serve, stale_refused(c), c->grace);
 	follow_configure(e->follow, c->poll);
+	limits_conf(&limits, &c->limits);
+	httpd_limit(e->httpd, &limits);
 	blob_store_limits(e->store, c->cache_size, c->min_free);
+	blob_store_memory(e->store, c->cache_memory);
 	config_edge_destroy(&c);
 	log_info("configuration read again file=%s", e->options.file);
 }
@@ -361,6 +369,7 @@ stop(struct edge *e)
 	follow_stop(e->follow);
 	link_stop(e->link);
 	httpd_stop(&e->httpd);
+	cold_pool_destroy(&e->cold);
 	link_destroy(&e->link);
 	fills_stop(e->fills);
 	upstreams_stop(e->upstreams);

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "edge/cold.h"
+#include "edge/memory.h"
 #include "edge/serve.h"
 #include "edge/status.h"
 #include "proto/check.h"
@@ -37,7 +39,8 @@ struct state {
 	unsigned		 magic;
 	struct edge_serve	*serve;
 	struct fill_reader	*reader;	/* NULL: no fill */
-	struct digest		 digest;	/* what the reader reads: */
+	struct cold		*cold;		/* NULL: no wait for the disk */
+	struct digest		 digest;	/* what they read: */
 	uint64_t		 offset, length;
 	struct waiter		 waiter;
 };
@@ -100,6 +103,7 @@ state_release(void *p)
 
 	CHECK_OBJ(st, STATE_MAGIC);
 	fill_reader_destroy(&st->reader);
+	cold_destroy(&st->cold);
 	follow_forget(st->serve->follow, &st->waiter);
 	explicit_bzero(&st->magic, sizeof(st->magic));
 	free(st);
@@ -162,50 +166,99 @@ only_if_cached(const struct http_fields *q)
 	return (false);
 }
 
-/* From the store; false: it is not there (or was found bad and dropped). */
-static bool
-get_hit(struct edge_serve *e, const struct serve_file *f,
-    struct serve_body *out)
+/* What the request's state reads. */
+static void
+state_reads(struct state *st, const struct serve_file *f,
+    const struct answer *a)
 {
-	struct blob *b;
 
-	if ((b = blob_get(e->conf.store, f->digest, f->size)) == NULL ||
-	    (out->body = blob_body(&b)) == NULL)
-		return (false);
-	out->hit = true;
-	return (true);
+	st->digest = *f->digest;
+	st->offset = a->offset;
+	st->length = a->length;
 }
 
-/* Gives st a reader; -1: out of memory. */
+/* A switch while the request waited may have changed what is asked for (G1):
+ * then what it waited for is of no use any more. */
+static void
+drop_others(struct state *st, const struct serve_file *f,
+    const struct answer *a)
+{
+
+	if (digest_eq(&st->digest, f->digest) && st->offset == a->offset &&
+	    st->length == a->length)
+		return;
+	fill_reader_destroy(&st->reader);
+	cold_destroy(&st->cold);
+}
+
+/* From the store, if need be after a wait for the disk.  SERVE_NOT_HERE: it is
+ * not there (or was found bad and dropped). */
+static enum serve_got
+get_hit(struct edge_serve *e, struct httpd_request *r,
+    const struct serve_file *f, const struct answer *a, struct serve_body *out)
+{
+	struct state *st;
+	struct memory *m;
+	struct blob *b;
+
+	out->hit = true;
+	m = memory_get(e->conf.store, f->digest, f->size);
+	if (m != NULL && memory_resident(m, a->offset, a->length)) {
+		out->body = memory_body(&m);
+		return (out->body == NULL ? SERVE_UNAVAILABLE : SERVE_BODY);
+	}
+	memory_unref(m);
+	if ((b = blob_get(e->conf.store, f->digest, f->size)) == NULL)
+		return (SERVE_NOT_HERE);
+	if ((st = state_get(e, r)) == NULL) {
+		blob_put(&b);
+		return (SERVE_UNAVAILABLE);
+	}
+	st->cold = cold_new(e->conf.cold, &b, a->offset, a->length, wake, r);
+	if (st->cold == NULL)
+		return (SERVE_UNAVAILABLE);
+	state_reads(st, f, a);
+	httpd_wait(r);
+	return (SERVE_WAITING);
+}
+
+/* What the request's wait for the disk has come to. */
+static enum serve_got
+get_cold(struct state *st, struct httpd_request *r, struct serve_body *out)
+{
+
+	switch (cold_state(st->cold)) {
+	case COLD_WAIT:
+		httpd_wait(r);
+		return (SERVE_WAITING);
+	case COLD_READY:
+		out->hit = true;
+		out->body = cold_body(&st->cold);
+		return (out->body == NULL ? SERVE_UNAVAILABLE : SERVE_BODY);
+	case COLD_FAILED:
+		break;
+	}
+	cold_destroy(&st->cold);
+	return (SERVE_NOT_HERE);
+}
+
+/* Begins a fill, or joins one.  -1: out of memory. */
 static int
-new_reader(struct state *st, struct httpd_request *r,
+new_reader(struct edge_serve *e, struct httpd_request *r,
     const struct serve_file *f, const struct answer *a)
 {
 	struct fill_want want = {
 		.digest = *f->digest, .size = f->size, .rows = f->rows,
 		.set = f->set[0] != '\0' ? f->set : NULL, .path = f->path,
 	};
+	struct state *st;
 
-	st->reader = fill_reader_new(st->serve->conf.fills, &want, a->offset,
-	    a->length, wake, r);
-	if (st->reader == NULL)
+	if ((st = state_get(e, r)) == NULL ||
+	    (st->reader = fill_reader_new(e->conf.fills, &want, a->offset,
+	    a->length, wake, r)) == NULL)
 		return (-1);
-	st->digest = *f->digest;
-	st->offset = a->offset;
-	st->length = a->length;
+	state_reads(st, f, a);
 	return (0);
-}
-
-/* A switch while the request waited may have changed what is asked for (G1):
- * then the reader is of no use any more. */
-static void
-drop_other_reader(struct state *st, const struct serve_file *f,
-    const struct answer *a)
-{
-
-	if (st->reader != NULL && (!digest_eq(&st->digest, f->digest) ||
-	    st->offset != a->offset || st->length != a->length))
-		fill_reader_destroy(&st->reader);
 }
 
 /* What the request's fill has come to. */
@@ -242,25 +295,64 @@ get_file(void *arg, struct httpd_request *r, const struct serve_file *f,
 	enum serve_got got;
 
 	if (st != NULL)
-		drop_other_reader(st, f, a);
+		drop_others(st, f, a);
 	if (st == NULL || st->reader == NULL) {
-		if (get_hit(e, f, out)) {
+		got = st != NULL && st->cold != NULL ?
+		    get_cold(st, r, out) : get_hit(e, r, f, a, out);
+		if (got == SERVE_BODY)
 			atomic_fetch_add_explicit(&e->hits, 1,
 			    memory_order_relaxed);
-			return (SERVE_BODY);
-		}
+		if (got != SERVE_NOT_HERE)
+			return (got);
 		if (only_if_cached(httpd_fields(r)))
 			return (SERVE_NOT_HERE);
-		if ((st = state_get(e, r)) == NULL ||
-		    new_reader(st, r, f, a) == -1)
+		if (new_reader(e, r, f, a) == -1)
 			return (SERVE_UNAVAILABLE);
+		st = httpd_state(r);
 		atomic_fetch_add_explicit(&e->misses, 1, memory_order_relaxed);
 	}
 	got = get_filled(st, r, out);
 	/* It may be complete by another's fill that ended in between. */
-	if (got == SERVE_UNAVAILABLE && get_hit(e, f, out))
-		return (SERVE_BODY);
+	if (got == SERVE_UNAVAILABLE && (got = get_hit(e, r, f, a, out)) ==
+	    SERVE_NOT_HERE)
+		got = SERVE_UNAVAILABLE;
 	return (got);
+}
+
+static struct httpd_prepared *
+get_made(void *arg, const struct serve_file *f, unsigned status)
+{
+	struct made_key key = { .serial = f->serial, .time = f->time,
+	    .status = status };
+	struct edge_serve *e = arg;
+	struct httpd_prepared *p;
+
+	p = memory_made(e->conf.store, f->digest, f->size, &key);
+	if (p != NULL && status == 200)
+		atomic_fetch_add_explicit(&e->hits, 1, memory_order_relaxed);
+	return (p);
+}
+
+/* Where the file is in memory by now. */
+static void
+keep_made(void *arg, struct httpd_request *r, const struct serve_file *f,
+    const struct answer *a)
+{
+	struct made_key key = { .serial = f->serial, .time = f->time,
+	    .status = a->status };
+	struct edge_serve *e = arg;
+	struct httpd_prepared *p;
+	struct memory *m;
+
+	if ((m = memory_get(e->conf.store, f->digest, f->size)) == NULL)
+		return;
+	p = httpd_prepare(r, a, memory_bytes(m), memory_unref, m);
+	if (p == NULL) {
+		memory_unref(m);
+		return;
+	}
+	memory_keep(m, &key, p);
+	httpd_prepared_unref(&p);
 }
 
 static bool
@@ -353,7 +445,8 @@ edge_serve_request(void *arg, struct httpd_request *r)
 	struct edge_serve *e = arg;
 	struct serve s = {
 		.site = e->conf.site, .grace = atomic_load(&e->grace),
-		.arg = e, .file = get_file, .lease = get_lease,
+		.arg = e, .file = get_file, .made = get_made,
+		.keep = keep_made, .lease = get_lease,
 		.unknown = get_unknown, .trust = get_trust,
 		.status = get_status, .prepared = get_prepared,
 	};

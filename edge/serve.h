@@ -17,6 +17,7 @@ struct edge_serve_conf {		/* borrowed */
 	struct trust		*trust;
 	struct blob_store	*store;
 	struct fills		*fills;
+	struct cold_pool	*cold;
 	struct upstreams	*upstreams;
 	struct leases		*leases;
 	bool			 refuse;	/* stale = "refuse" */

@@ -89,10 +89,11 @@ cache_json(const struct edge_status *s)
 	struct blob_stats b;
 
 	blob_store_stats(s->store, &b);
-	return (json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+	return (json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
 	    "bytes", number(b.bytes), "max", number(b.max_bytes),
 	    "min_free", number(b.min_free), "blobs", number(b.count),
 	    "partial", number(b.partial), "memory", number(b.memory),
+	    "mapped", number(b.mapped),
 	    "evicted", number(b.evicted), "dropped", number(b.dropped)));
 }
 
@@ -113,6 +114,17 @@ edge_status_fill_bytes(struct upstreams *u)
 }
 
 static json_t *
+limits_json(const struct httpd_stats *http)
+{
+	json_t *o = json_object();
+
+	for (int i = 0; i < LIMIT_N; i++)
+		json_object_set_new(o, limit_names[i],
+		    number(http->limited[i]));
+	return (o);
+}
+
+static json_t *
 counters_json(const struct edge_status *s)
 {
 	struct httpd_stats http = { .requests = 0 };
@@ -121,14 +133,16 @@ counters_json(const struct edge_status *s)
 	if (s->httpd != NULL)
 		httpd_stats(s->httpd, &http);
 	fills_stats(s->fills, &fills);
-	return (json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+	return (json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o,"
+	    " s:o}",
 	    "requests", number(http.requests),
 	    "connections", number(http.connections),
 	    "open", number(http.open), "refused", number(http.refused),
 	    "bytes", number(http.bytes), "hits", number(s->hits),
 	    "misses", number(s->misses), "fills", number(fills.done),
 	    "fills_failed", number(fills.failed),
-	    "fill_bytes", number(edge_status_fill_bytes(s->upstreams))));
+	    "fill_bytes", number(edge_status_fill_bytes(s->upstreams)),
+	    "limits", limits_json(&http)));
 }
 
 static const char *

@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The blob store's table and its eviction.  Called by blob.c alone, in its
- * callers' threads; table.h states the locks.
+ * The blob store's table: finding blobs, changing their state, taking them
+ * away.  Called by the other parts of the store, in its callers' threads;
+ * table.h states the locks.
  */
-#include <sys/param.h>
-#include <sys/statvfs.h>
-
 #include <errno.h>
-#include <inttypes.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,59 +13,88 @@
 #include "proto/check.h"
 #include "proto/log.h"
 
+#define	BUCKETS_MIN	8u		/* of a stripe that holds something */
+#define	BUCKETS_MAX	(1u << 20)
+
 void
 table_init(struct blob_store *s)
 {
 	unsigned i;
 
 	(void)pthread_mutex_init(&s->lock, NULL);
+	(void)pthread_cond_init(&s->changed, NULL);
 	for (i = 0; i < TABLE_STRIPES; i++)
-		(void)pthread_mutex_init(&s->stripe[i], NULL);
+		(void)pthread_mutex_init(&s->stripe[i].lock, NULL);
 	for (i = 0; i < Q_N; i++)
 		TAILQ_INIT(&s->q[i]);
-	TAILQ_INIT(&s->in_memory);
+	s->space = UINT64_MAX;		/* until the disk is asked */
+	memory_init(&s->memory, MEMORY_DEFAULT);
+}
+
+static void
+free_stripe(struct table_stripe *t)
+{
+	struct blob *b;
+	uint32_t i;
+
+	for (i = 0; i < t->nbucket; i++)
+		while ((b = t->bucket[i]) != NULL) {
+			t->bucket[i] = b->chain;
+			memory_forget(b);
+			free(b);
+		}
+	free(t->bucket);
+	(void)pthread_mutex_destroy(&t->lock);
 }
 
 void
 table_free(struct blob_store *s)
 {
-	struct blob *b;
 	unsigned i;
 
-	for (i = 0; i < TABLE_BUCKETS; i++)
-		while ((b = LIST_FIRST(&s->bucket[i])) != NULL) {
-			LIST_REMOVE(b, chain);
-			table_memory_unref(b->memory);
-			free(b);
-		}
 	for (i = 0; i < TABLE_STRIPES; i++)
-		(void)pthread_mutex_destroy(&s->stripe[i]);
+		free_stripe(&s->stripe[i]);
+	memory_free(&s->memory);
+	(void)pthread_cond_destroy(&s->changed);
 	(void)pthread_mutex_destroy(&s->lock);
+}
+
+/* A digest is as good as random: its bytes are the hash. */
+static struct table_stripe *
+stripe_of(struct blob_store *s, const struct digest *d)
+{
+
+	return (&s->stripe[((unsigned)d->b[0] << 8 | d->b[1]) %
+	    TABLE_STRIPES]);
 }
 
 pthread_mutex_t *
 table_stripe(struct blob_store *s, const struct digest *d)
 {
 
-	return (&s->stripe[d->b[1] % TABLE_STRIPES]);
+	return (&stripe_of(s, d)->lock);
 }
 
-static unsigned
-bucket_of(const struct digest *d)
+static struct blob **
+bucket_of(const struct table_stripe *t, const struct digest *d)
 {
+	uint32_t h;
 
-	return ((unsigned)d->b[0] << 8 | d->b[1]);
+	memcpy(&h, d->b + 4, sizeof(h));
+	return (&t->bucket[h & (t->nbucket - 1)]);
 }
 
 struct blob *
 table_find(struct blob_store *s, const struct digest *d)
 {
-	struct blob *b;
+	const struct table_stripe *t = stripe_of(s, d);
+	struct blob *b = NULL;
 
-	LIST_FOREACH(b, &s->bucket[bucket_of(d)], chain)
-		if (digest_eq(&b->digest, d))
-			return (b);
-	return (NULL);
+	if (t->nbucket > 0)
+		for (b = *bucket_of(t, d); b != NULL; b = b->chain)
+			if (digest_eq(&b->digest, d))
+				break;
+	return (b);
 }
 
 bool
@@ -101,32 +126,30 @@ table_unref(struct blob *b)
 	free(b);
 }
 
-void
-table_memory_unref(void *memory)
-{
-	struct memory *m = memory;
-
-	if (m != NULL && atomic_fetch_sub(&m->refs, 1) == 1)
-		free(m);
-}
-
-void
-table_move(struct blob *b, enum table_queue to, uint64_t charge)
+/* Out of its queue; places there move on. */
+static void
+dequeue(struct blob *b, enum table_queue from)
 {
 	struct blob_store *s = b->store;
 
-	if (b->queue < Q_N) {
-		if (s->hand == b)
-			s->hand = TAILQ_PREV(b, blob_queue, link);
-		TAILQ_REMOVE(&s->q[b->queue], b, link);
-	}
-	if (b->queue == Q_NEEDED || b->queue == Q_FILLING)
+	if (s->hand == b)
+		s->hand = TAILQ_PREV(b, blob_queue, link);
+	if (s->broom == b)
+		s->broom = TAILQ_PREV(b, blob_queue, link);
+	TAILQ_REMOVE(&s->q[from], b, link);
+}
+
+/* The part of a move that only threads with the store's lock see. */
+static void
+account(struct blob *b, enum table_queue from, enum table_queue to,
+    uint64_t charge)
+{
+	struct blob_store *s = b->store;
+
+	if (from == Q_NEEDED || from == Q_FILLING)
 		s->fixed -= b->charge;
 	s->bytes -= b->charge;
-	s->n[b->queue]--;
-	(void)pthread_mutex_lock(table_stripe(s, &b->digest));
-	b->queue = to;
-	(void)pthread_mutex_unlock(table_stripe(s, &b->digest));
+	s->n[from]--;
 	b->charge = charge;
 	s->n[to]++;
 	s->bytes += charge;
@@ -137,218 +160,191 @@ table_move(struct blob *b, enum table_queue to, uint64_t charge)
 }
 
 void
-table_memory_forget(struct blob *b)
+table_move(struct blob *b, enum table_queue to, uint64_t charge)
+{
+	pthread_mutex_t *stripe = table_stripe(b->store, &b->digest);
+	enum table_queue from = b->queue;
+
+	if (from < Q_N)
+		dequeue(b, from);
+	(void)pthread_mutex_lock(stripe);
+	b->queue = to;
+	(void)pthread_mutex_unlock(stripe);
+	account(b, from, to, charge);
+}
+
+void
+table_size(struct blob *b, uint64_t size)
 {
 	struct blob_store *s = b->store;
-	struct memory *m;
+	pthread_mutex_t *stripe = table_stripe(s, &b->digest);
 
-	(void)pthread_mutex_lock(table_stripe(s, &b->digest));
-	m = b->memory;
-	b->memory = NULL;
-	(void)pthread_mutex_unlock(table_stripe(s, &b->digest));
-	if (m == NULL)
+	CHECK(table_complete(b));
+	s->bytes += size - b->charge;
+	s->space_bytes += size - b->charge;	/* it was there already */
+	if (b->queue == Q_NEEDED)
+		s->fixed += size - b->charge;
+	b->charge = size;
+	(void)pthread_mutex_lock(stripe);
+	if (b->size == BLOB_UNSIZED)
+		b->size = size;
+	(void)pthread_mutex_unlock(stripe);
+}
+
+void
+table_refresh(struct blob *b)
+{
+
+	CHECK(b->queue < Q_N);
+	dequeue(b, b->queue);
+	TAILQ_INSERT_HEAD(&b->store->q[b->queue], b, link);
+}
+
+/*
+ * One blob a bucket.  What is moved at a time is one stripe's share.  Without
+ * memory the chains become longer, nothing else.
+ */
+static void
+grow(struct table_stripe *t)
+{
+	struct blob **old = t->bucket, **new, *b, **at;
+	uint32_t i, n = t->nbucket;
+
+	if (t->nblob < n || n >= BUCKETS_MAX || (new = calloc(n == 0 ?
+	    BUCKETS_MIN : n * 2, sizeof(struct blob *))) == NULL)
 		return;
-	TAILQ_REMOVE(&s->in_memory, b, memory_link);
-	s->memory -= m->len;
-	table_memory_unref(m);
+	(void)pthread_mutex_lock(&t->lock);
+	t->bucket = new;
+	t->nbucket = n == 0 ? BUCKETS_MIN : n * 2;
+	for (i = 0; i < n; i++)
+		while ((b = old[i]) != NULL) {
+			old[i] = b->chain;
+			at = bucket_of(t, &b->digest);
+			b->chain = *at;
+			*at = b;
+		}
+	(void)pthread_mutex_unlock(&t->lock);
+	free(old);
 }
 
 struct blob *
 table_add(struct blob_store *s, const struct digest *d, enum table_queue queue,
     uint64_t size, uint64_t charge)
 {
-	struct blob *b;
+	struct table_stripe *t = stripe_of(s, d);
+	struct blob *b, **at;
 
-	if ((b = calloc(1, sizeof(*b))) == NULL)
+	grow(t);
+	if (t->nbucket == 0 || (b = calloc(1, sizeof(*b))) == NULL)
 		return (NULL);
 	b->magic = BLOB_MAGIC;
 	b->store = s;
 	b->digest = *d;
 	b->size = size;
-	b->queue = Q_GONE;
+	b->queue = queue;
 	atomic_init(&b->refs, 1);
 	s->n[Q_GONE]++;
-	table_move(b, queue, charge);
-	(void)pthread_mutex_lock(table_stripe(s, d));
-	LIST_INSERT_HEAD(&s->bucket[bucket_of(d)], b, chain);
-	(void)pthread_mutex_unlock(table_stripe(s, d));
+	account(b, Q_GONE, queue, charge);
+	(void)pthread_mutex_lock(&t->lock);
+	at = bucket_of(t, d);
+	b->chain = *at;
+	*at = b;
+	t->nblob++;
+	(void)pthread_mutex_unlock(&t->lock);
 	return (b);
 }
 
-/* Nobody finds it any more, unless more than max_refs use it. */
-static bool
-unlist(struct blob *b, unsigned max_refs)
+/* Nobody finds it any more. */
+static void
+unlist(struct blob *b)
 {
-	pthread_mutex_t *stripe = table_stripe(b->store, &b->digest);
-	bool ok;
+	struct table_stripe *t = stripe_of(b->store, &b->digest);
+	struct blob **at;
 
-	(void)pthread_mutex_lock(stripe);
-	ok = atomic_load(&b->refs) <= max_refs;
-	if (ok)
-		LIST_REMOVE(b, chain);
-	(void)pthread_mutex_unlock(stripe);
-	return (ok);
+	(void)pthread_mutex_lock(&t->lock);
+	for (at = bucket_of(t, &b->digest); *at != b; at = &(*at)->chain)
+		CHECK(*at != NULL);
+	*at = b->chain;
+	t->nblob--;
+	b->queue = Q_GONE;
+	(void)pthread_mutex_unlock(&t->lock);
 }
 
-bool
-table_discard(struct blob *b, unsigned max_refs)
+static void
+remove_file(const struct blob *b, bool partial)
 {
-	struct blob_store *s = b->store;
+	const struct blob_store *s = b->store;
 	char name[BLOB_NAME];
-	bool partial = !table_complete(b);
 
-	if (!unlist(b, max_refs))
-		return (false);
 	(void)table_name(&b->digest, name);
 	if (unlinkat(partial ? s->partials : s->blobs,
 	    partial ? name + 3 : name, 0) == -1 && errno != ENOENT)
 		log_err("store cannot remove blob=%s: %s", name + 3,
 		    strerror(errno));
-	table_memory_forget(b);
-	table_move(b, Q_GONE, 0);
-	s->n[Q_GONE]--;
-	table_unref(b);
-	return (true);
 }
 
-/* A first look; table_discard() takes the second one, under the stripe. */
-static bool
-in_use(const struct blob *b)
-{
-
-	return (atomic_load(&b->refs) > 1);
-}
-
-/*
- * SIEVE (Zhang et al., NSDI 2024): the next one that nobody asked for since
- * the hand last passed.
- */
-static struct blob *
-sieve(struct blob_store *s)
-{
-	struct blob *b = s->hand;
-	size_t steps;
-
-	for (steps = 2 * s->n[Q_NAMED]; steps > 0; steps--) {
-		if (b == NULL)
-			b = TAILQ_LAST(&s->q[Q_NAMED], blob_queue);
-		if (!in_use(b) && !atomic_exchange(&b->visited, false)) {
-			s->hand = b;
-			return (b);
-		}
-		b = TAILQ_PREV(b, blob_queue, link);
-	}
-	s->hand = b;
-	return (NULL);
-}
-
-/* What goes next, or NULL. */
-static struct blob *
-candidate(struct blob_store *s)
-{
-	struct blob *b;
-
-	TAILQ_FOREACH_REVERSE(b, &s->q[Q_UNNAMED], blob_queue, link)
-		if (!in_use(b))
-			return (b);
-	if ((b = TAILQ_LAST(&s->q[Q_IDLE], blob_queue)) != NULL)
-		return (b);
-	return (sieve(s));
-}
-
-enum table_queue
-table_ask(struct blob_store *s, const struct digest *d)
-{
-
-	switch (s->named == NULL ? BLOB_NAMED : s->named(s->named_arg, d)) {
-	case BLOB_UNNAMED:
-		return (Q_UNNAMED);
-	case BLOB_NEEDED:
-		return (Q_NEEDED);
-	case BLOB_NAMED:
-		break;
-	}
-	return (Q_NAMED);
-}
-
-/* Evicts a candidate unless `named`, asked without the lock, knows better. */
+/* A blob that was made Q_GOING goes: its file, then the rest. */
 static void
-evict(struct blob_store *s, struct blob *b)
+finish(struct blob *b, bool partial)
 {
-	enum table_queue was = b->queue, now;
-	uint64_t size = b->size;
+	struct blob_store *s = b->store;
 
-	if (was == Q_IDLE) {
-		(void)table_discard(b, UINT_MAX);
-		return;
-	}
-	atomic_fetch_add(&b->refs, 1);
 	(void)pthread_mutex_unlock(&s->lock);
-	now = table_ask(s, &b->digest);
+	remove_file(b, partial);
+	memory_forget(b);		/* and it gets none any more */
 	(void)pthread_mutex_lock(&s->lock);
-	if (b->queue != was)
-		;			/* another thread was faster */
-	else if (now == Q_NEEDED || (now == Q_NAMED && was == Q_UNNAMED))
-		table_move(b, now, b->charge);
-	else if (table_discard(b, 2)) {	/* the table's reference and ours */
-		log_debug("evict size=%" PRIu64, size);
-		s->evicted++;
-	}
+	account(b, Q_GOING, Q_GONE, 0);
+	s->n[Q_GONE]--;
+	unlist(b);
+	(void)pthread_cond_broadcast(&s->changed);
 	table_unref(b);
 }
 
-/*
- * How many bytes are too many.  A disk whose free space cannot be told is left
- * to the errors of write(2).
- */
-static uint64_t
-excess(struct blob_store *s, uint64_t need)
+void
+table_discard(struct blob *b)
 {
-	struct statvfs v;
-	uint64_t over = 0, avail;
+	bool partial = !table_complete(b);
 
-	if (s->bytes > s->max_bytes)
-		over = s->bytes - s->max_bytes;
-	if (fstatvfs(s->partials, &v) == 0) {
-		avail = (uint64_t)v.f_bavail * v.f_frsize;
-		if (avail < s->min_free + need)
-			over = MAX(over, s->min_free + need - avail);
-	}
-	return (over);
+	table_move(b, Q_GOING, 0);
+	finish(b, partial);
 }
 
-int
-table_room(struct blob_store *s, uint64_t need)
+/* The stripe is locked. */
+static bool
+used(const struct blob *b, unsigned refs)
 {
-	struct blob *b;
-	uint64_t over;
 
-	if ((over = excess(s, need)) > s->bytes - s->fixed) {
-		errno = ENOSPC;
-		return (-1);
-	}
-	for (; over > 0; over = excess(s, need)) {
-		if ((b = candidate(s)) == NULL) {
-			errno = ENOSPC;
-			return (-1);
-		}
-		evict(s, b);
-	}
-	return (0);
+	return (atomic_load(&b->refs) > refs || memory_in_use(b->memory));
 }
 
-int
-table_shrink(struct blob_store *s, uint64_t bytes)
+bool
+table_in_use(const struct blob *b)
 {
-	struct blob *b;
-	uint64_t start = s->bytes;
+	pthread_mutex_t *stripe = table_stripe(b->store, &b->digest);
+	bool is;
 
-	while (s->bytes + bytes > start) {
-		if ((b = candidate(s)) == NULL) {
-			errno = ENOSPC;
-			return (-1);
-		}
-		evict(s, b);
-	}
-	return (0);
+	(void)pthread_mutex_lock(stripe);
+	is = used(b, 1);		/* the table's */
+	(void)pthread_mutex_unlock(stripe);
+	return (is);
+}
+
+bool
+table_discard_unused(struct blob *b, unsigned refs)
+{
+	pthread_mutex_t *stripe = table_stripe(b->store, &b->digest);
+	enum table_queue from = b->queue;
+	bool partial = !table_complete(b), ok;
+
+	CHECK(from < Q_N);
+	(void)pthread_mutex_lock(stripe);
+	if ((ok = !used(b, refs)))
+		b->queue = Q_GOING;
+	(void)pthread_mutex_unlock(stripe);
+	if (!ok)
+		return (false);
+	dequeue(b, from);
+	account(b, from, Q_GOING, 0);
+	finish(b, partial);
+	return (true);
 }

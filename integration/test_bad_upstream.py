@@ -64,7 +64,7 @@ def test_alone_it_fails_honestly_and_recovers(sandbox, tmp_path, fault):
     up = Upstream(None)
     box = sandbox("--edges", "1", "--upstream", up.url,
                   "--edge-option", "first-byte=2",
-                  "--edge-option", "low-time=2", "--edge-option", "aside=1")
+                  "--edge-option", "fill.low-time=2", "--edge-option", "aside=1")
     content = published(box, tmp_path, up)
     up.fault = FAULTS[fault]
     for name, body in content.items():

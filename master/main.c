@@ -350,8 +350,7 @@ start_servers(struct master *m)
 	struct httpd_conf c;
 
 	httpd_conf_defaults(&base);
-	base.connections = (unsigned)m->conf->connections;
-	base.per_address = (unsigned)m->conf->per_address;
+	limits_conf(&base, &m->conf->limits);
 	if (accesslog_start(m->access) == -1)
 		err(1, "access log");
 	c = base;
@@ -364,6 +363,8 @@ start_servers(struct master *m)
 	c = base;
 	status_httpd(m->status, &c);
 	start_httpd(&m->status_page, &c);
+	status_attach(m->status, STATUS_HTTP, m->http.httpd);
+	status_attach(m->status, STATUS_PUBLISH, m->publishing.httpd);
 }
 
 static void
@@ -390,6 +391,7 @@ start_helpers(struct master *m, uint64_t stamp)
 static void
 reload(struct master *m, const char *file)
 {
+	struct httpd_conf limits;
 	struct master_conf *next;
 	struct parse_error e;
 	char *names;
@@ -404,6 +406,9 @@ reload(struct master *m, const char *file)
 	if (names != NULL && names[0] != '\0')
 		log_warn("reload file=%s: needs a restart to take effect: %s",
 		    file, names);
+	limits_conf(&limits, &next->limits);
+	if (m->http.httpd != NULL)
+		httpd_limit(m->http.httpd, &limits);
 	scrub_set_rate(m->scrub, next->scrub_rate);
 	log_info("reload file=%s", file);
 	free(names);
@@ -417,6 +422,8 @@ stop_all(struct master *m)
 {
 
 	roster_stop(m->roster);
+	status_attach(m->status, STATUS_HTTP, NULL);
+	status_attach(m->status, STATUS_PUBLISH, NULL);
 	httpd_stop(&m->publishing.httpd);
 	httpd_stop(&m->http.httpd);
 	httpd_stop(&m->status_page.httpd);

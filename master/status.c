@@ -4,6 +4,7 @@
  * the handler of the status listener.  Called by the HTTP servers' threads.
  * What it shows comes from copies, so it holds nobody up.
  */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,8 @@ struct status {
 	unsigned		 magic;
 	struct status_conf	 conf;
 	int64_t			 start_ms;
+	pthread_mutex_t		 lock;		/* guards what follows */
+	struct httpd		*server[STATUS_SERVERS];
 };
 
 /* jansson's setters take NULL for a failed value and say so: one failure makes
@@ -312,6 +315,60 @@ publishing(struct status *s)
 	return (a);
 }
 
+static json_t *
+limits_of(const struct httpd_stats *h)
+{
+	json_t *o = json_object();
+	int bad = 0, i;
+
+	for (i = 0; i < LIMIT_N; i++)
+		bad |= set_number(o, limit_names[i], h->limited[i]);
+	if (bad != 0) {
+		json_decref(o);
+		return (NULL);
+	}
+	return (o);
+}
+
+/* What an HTTP server has done since it started; null: it does not run. */
+static json_t *
+server_of(struct status *s, enum status_server which)
+{
+	struct httpd_stats h;
+	bool runs;
+	json_t *o;
+	int bad = 0;
+
+	(void)pthread_mutex_lock(&s->lock);
+	if ((runs = s->server[which] != NULL))
+		httpd_stats(s->server[which], &h);
+	(void)pthread_mutex_unlock(&s->lock);
+	if (!runs)
+		return (json_null());
+	o = json_object();
+	bad |= set_number(o, "requests", h.requests);
+	bad |= set_number(o, "connections", h.connections);
+	bad |= set_number(o, "open", h.open);
+	bad |= set_number(o, "refused", h.refused);
+	bad |= set_number(o, "bytes", h.bytes);
+	bad |= json_object_set_new(o, "limits", limits_of(&h));
+	if (bad != 0) {
+		json_decref(o);
+		return (NULL);
+	}
+	return (o);
+}
+
+void
+status_attach(struct status *s, enum status_server which, struct httpd *h)
+{
+
+	CHECK_OBJ(s, STATUS_MAGIC);
+	(void)pthread_mutex_lock(&s->lock);
+	s->server[which] = h;
+	(void)pthread_mutex_unlock(&s->lock);
+}
+
 char *
 status_master(void *arg, size_t *len)
 {
@@ -334,6 +391,8 @@ status_master(void *arg, size_t *len)
 	bad |= json_object_set_new(o, "sets", sets_of(s, p));
 	bad |= json_object_set_new(o, "publishing", publishing(s));
 	bad |= json_object_set_new(o, "edges", edges_of(p));
+	bad |= json_object_set_new(o, "http", server_of(s, STATUS_HTTP));
+	bad |= json_object_set_new(o, "publish", server_of(s, STATUS_PUBLISH));
 	roster_report_destroy(&p);
 	if (bad == 0 && (text = json_dumps(o, JSON_INDENT(1))) != NULL)
 		*len = strlen(text);
@@ -394,6 +453,7 @@ status_new(const struct status_conf *c)
 	s->magic = STATUS_MAGIC;
 	s->conf = *c;
 	s->start_ms = clock_boot_ms();
+	(void)pthread_mutex_init(&s->lock, NULL);
 	return (s);
 }
 
@@ -406,6 +466,7 @@ status_destroy(struct status **sp)
 		return;
 	*sp = NULL;
 	CHECK_OBJ(s, STATUS_MAGIC);
+	(void)pthread_mutex_destroy(&s->lock);
 	explicit_bzero(&s->magic, sizeof(s->magic));
 	free(s);
 }

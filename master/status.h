@@ -24,6 +24,10 @@ struct status_conf {			/* all borrowed */
 };
 struct status	*status_new(const struct status_conf *c);
 void		 status_destroy(struct status **s);
+/* A server whose counters are shown; NULL before it is stopped. */
+enum status_server { STATUS_HTTP, STATUS_PUBLISH, STATUS_SERVERS };
+void		 status_attach(struct status *s, enum status_server which,
+		    struct httpd *h);
 /* arg is a struct status.  malloc'd JSON; NULL: out of memory. */
 char		*status_master(void *arg, size_t *len);
 /* For the status listener: that document and nothing else. */

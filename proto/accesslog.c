@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The access log, in the combined format.  Server threads append lines to one
- * of two buffers of fixed size; a thread of this file exchanges the buffers and
- * writes the full one, so that no request waits for a disk.
+ * The access log, in the combined format.  Each server thread appends to a
+ * buffer that it shares with few others; a thread of this file exchanges full
+ * buffers for empty ones and writes them, so that no request waits for a disk.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,27 +22,43 @@
 #include "proto/log.h"
 
 #define	ACCESSLOG_MAGIC	0x61636c67u
-#define	BUFFER_SIZE	(2u << 20)	/* bytes, each of two */
+#define	SHARDS		8
+#define	BUFFER_SIZE	(1u << 20)	/* bytes; each shard has two, at most */
 #define	BUFFER_HURRY	(BUFFER_SIZE / 2)
 #define	BATCH_S		1		/* at least that often */
 #define	TARGET_TEXT	2048		/* bytes of a target in a line */
 #define	LINE_MAX_BYTES	4096
 #define	NOTHING_YET	((size_t)-1)
+#define	CACHE_LINE	64
 
+struct shard {
+	_Alignas(CACHE_LINE) pthread_mutex_t lock;	/* guards what follows */
+	char		*buffer;		/* NULL before its first line */
+	size_t		 len;
+	size_t		 reopen_at;		/* or NOTHING_YET */
+	unsigned long	 dropped;
+};
+
+/* What the writer took from a shard. */
+struct batch {
+	char		*buffer;
+	size_t		 len, cut;
+	unsigned long	 dropped;
+};
+
+/* Locks: accesslog.lock, then a shard's. */
 struct accesslog {
 	unsigned	 magic;
 	char		*path;
 	int		 fd;			/* the writer's, once started */
 	bool		 torn;			/* likewise: a line was cut */
+	char		*spare[SHARDS];		/* likewise: empty buffers */
 	bool		 started;
 	pthread_t	 writer;
 	pthread_cond_t	 wake;
 	pthread_mutex_t	 lock;			/* guards what follows */
-	char		*buffer, *other;	/* other: the writer's */
-	size_t		 len;
-	size_t		 reopen_at;		/* or NOTHING_YET */
-	unsigned long	 dropped;
-	bool		 stop;
+	bool		 hurry, stop;
+	struct shard	 shard[SHARDS];
 };
 
 static int
@@ -56,21 +73,23 @@ accesslog_open(const char *path)
 {
 	struct accesslog *l;
 	pthread_condattr_t attr;
-	int error;
+	int error, i;
 
-	if ((l = calloc(1, sizeof(*l))) == NULL)
+	if ((l = aligned_alloc(CACHE_LINE, sizeof(*l))) == NULL)
 		return (NULL);
+	memset(l, 0, sizeof(*l));
 	l->magic = ACCESSLOG_MAGIC;
-	l->reopen_at = NOTHING_YET;
 	(void)pthread_mutex_init(&l->lock, NULL);
 	(void)pthread_condattr_init(&attr);
 	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&l->wake, &attr);
 	(void)pthread_condattr_destroy(&attr);
+	for (i = 0; i < SHARDS; i++) {
+		(void)pthread_mutex_init(&l->shard[i].lock, NULL);
+		l->shard[i].reopen_at = NOTHING_YET;
+	}
 	if ((l->fd = open_log(path)) == -1 ||
-	    (l->path = strdup(path)) == NULL ||
-	    (l->buffer = malloc(BUFFER_SIZE)) == NULL ||
-	    (l->other = malloc(BUFFER_SIZE)) == NULL) {
+	    (l->path = strdup(path)) == NULL) {
 		error = errno;
 		accesslog_close(&l);
 		errno = error;
@@ -112,31 +131,54 @@ reopen(struct accesslog *l)
 	l->torn = false;
 }
 
-/* Writes what is there.  The lock is held, and let go of meanwhile. */
+/* Takes a shard's lines for an empty buffer. */
+static void
+take(struct shard *h, char **spare, struct batch *b)
+{
+
+	(void)pthread_mutex_lock(&h->lock);
+	*b = (struct batch){ .buffer = h->buffer, .len = h->len,
+	    .cut = h->reopen_at, .dropped = h->dropped };
+	h->buffer = *spare;		/* NULL: its next line makes one */
+	h->len = 0;
+	h->reopen_at = NOTHING_YET;
+	h->dropped = 0;
+	(void)pthread_mutex_unlock(&h->lock);
+	*spare = NULL;
+}
+
+/*
+ * Writes what is there.  Of each shard, what came before accesslog_reopen()
+ * goes to the old file, and the rest to the new one.
+ */
 static void
 flush(struct accesslog *l)
 {
-	char *p = l->buffer;
-	size_t len = l->len, cut = l->reopen_at;
-	unsigned long dropped = l->dropped;
+	struct batch batch[SHARDS], *b;
+	unsigned long dropped = 0;
+	bool again = false;
+	int i;
 
-	l->buffer = l->other;
-	l->len = 0;
-	l->reopen_at = NOTHING_YET;
-	l->dropped = 0;
-	(void)pthread_mutex_unlock(&l->lock);
-	if (cut == NOTHING_YET)
-		put(l, p, len);
-	else {
-		put(l, p, cut);
+	for (i = 0; i < SHARDS; i++) {
+		b = &batch[i];
+		take(&l->shard[i], &l->spare[i], b);
+		dropped += b->dropped;
+		again = again || b->cut != NOTHING_YET;
+		if (b->cut == NOTHING_YET)
+			b->cut = b->len;
+		put(l, b->buffer, b->cut);
+	}
+	if (again)
 		reopen(l);
-		put(l, p + cut, len - cut);
+	for (i = 0; i < SHARDS; i++) {
+		b = &batch[i];
+		if (b->len > b->cut)
+			put(l, b->buffer + b->cut, b->len - b->cut);
+		l->spare[i] = b->buffer;
 	}
 	if (dropped > 0)
 		log_warn("drop access log lines=%lu: file=%s is too slow",
 		    dropped, l->path);
-	(void)pthread_mutex_lock(&l->lock);
-	l->other = p;
 }
 
 static void *
@@ -149,14 +191,26 @@ write_lines(void *arg)
 	while (!l->stop) {
 		(void)clock_gettime(CLOCK_MONOTONIC, &ts);
 		ts.tv_sec += BATCH_S;
-		while (!l->stop && l->len < BUFFER_HURRY &&
-		    l->reopen_at == NOTHING_YET &&
+		while (!l->stop && !l->hurry &&
 		    pthread_cond_timedwait(&l->wake, &l->lock, &ts) == 0)
 			continue;
+		l->hurry = false;
+		(void)pthread_mutex_unlock(&l->lock);
 		flush(l);
+		(void)pthread_mutex_lock(&l->lock);
 	}
 	(void)pthread_mutex_unlock(&l->lock);
 	return (NULL);
+}
+
+static void
+hurry(struct accesslog *l)
+{
+
+	(void)pthread_mutex_lock(&l->lock);
+	l->hurry = true;
+	(void)pthread_cond_signal(&l->wake);
+	(void)pthread_mutex_unlock(&l->lock);
 }
 
 int
@@ -195,63 +249,146 @@ time_text(void)
 	return (text);
 }
 
-static const char *
-escaped(char *out, size_t size, const char *text)
+/* A line while it is written; what has no room makes it too long. */
+struct text {
+	char	*p, *end;
+	bool	 full;
+};
+
+static void
+add(struct text *t, const char *s, size_t len)
 {
 
-	return (text == NULL || *text == '\0' ? "-" :
-	    log_escape(out, size, text, strlen(text)));
+	if ((size_t)(t->end - t->p) <= len) {
+		t->full = true;
+		return;
+	}
+	memcpy(t->p, s, len);
+	t->p += len;
+}
+
+static void
+adds(struct text *t, const char *s)
+{
+
+	add(t, s, strlen(s));
+}
+
+/* Peer text, at most size bytes of it. */
+static void
+add_escaped(struct text *t, size_t size, const char *s)
+{
+	size_t room = (size_t)(t->end - t->p);
+
+	if (s == NULL || *s == '\0')
+		s = "-";
+	if (room < size) {
+		t->full = true;
+		return;
+	}
+	t->p += strlen(log_escape(t->p, size, s, strlen(s)));
+}
+
+static void
+add_number(struct text *t, uint64_t v)
+{
+	char digits[20], *p = digits + sizeof(digits);
+
+	do
+		*--p = (char)('0' + v % 10);
+	while ((v /= 10) > 0);
+	add(t, p, (size_t)(digits + sizeof(digits) - p));
+}
+
+/* The whole line in buf.  Its length, or 0: it is too long. */
+static size_t
+format(const struct access_line *a, char *buf, size_t size)
+{
+	struct text t = { .p = buf, .end = buf + size };
+
+	adds(&t, a->peer);
+	adds(&t, " - - [");
+	adds(&t, time_text());
+	adds(&t, "] \"");
+	add_escaped(&t, LOG_TEXT, a->method);
+	adds(&t, " ");
+	add_escaped(&t, TARGET_TEXT, a->target);
+	adds(&t, a->version == 10 ? " HTTP/1.0\" " : " HTTP/1.1\" ");
+	add_number(&t, a->status);
+	adds(&t, " ");
+	if (a->bytes >= 0)
+		add_number(&t, (uint64_t)a->bytes);
+	else
+		adds(&t, "-");
+	adds(&t, " \"");
+	add_escaped(&t, 2 * LOG_TEXT, a->referer);
+	adds(&t, "\" \"");
+	add_escaped(&t, 2 * LOG_TEXT, a->user_agent);
+	adds(&t, "\"\n");
+	return (t.full ? 0 : (size_t)(t.p - buf));
+}
+
+/* Threads take shards in turn, and keep theirs. */
+static struct shard *
+my_shard(struct accesslog *l)
+{
+	static atomic_uint threads;
+	static _Thread_local unsigned mine;
+
+	if (mine == 0)
+		mine = atomic_fetch_add(&threads, 1) % SHARDS + 1;
+	return (&l->shard[mine - 1]);
 }
 
 void
 accesslog_add(struct accesslog *l, const struct access_line *a)
 {
-	char target[TARGET_TEXT], referer[LOG_TEXT * 2], agent[LOG_TEXT * 2];
-	char method[LOG_TEXT], bytes[24] = "-", line[LINE_MAX_BYTES];
-	const char *t, *r, *u, *m;
-	int n;
+	char line[LINE_MAX_BYTES];
+	struct shard *h;
+	size_t len, before;
+	bool full;
 
 	CHECK_OBJ(l, ACCESSLOG_MAGIC);
-	m = escaped(method, sizeof(method), a->method);
-	t = escaped(target, sizeof(target), a->target);
-	r = escaped(referer, sizeof(referer), a->referer);
-	u = escaped(agent, sizeof(agent), a->user_agent);
-	if (a->bytes >= 0)
-		(void)snprintf(bytes, sizeof(bytes), "%lld",
-		    (long long)a->bytes);
-	n = snprintf(line, sizeof(line),
-	    "%s - - [%s] \"%s %s HTTP/%u.%u\" %u %s \"%s\" \"%s\"\n",
-	    a->peer, time_text(), m, t, a->version / 10, a->version % 10,
-	    a->status, bytes, r, u);
-	(void)pthread_mutex_lock(&l->lock);
-	if (n < 0 || (size_t)n >= sizeof(line) ||
-	    (size_t)n > BUFFER_SIZE - l->len)
-		l->dropped++;
+	len = format(a, line, sizeof(line));
+	h = my_shard(l);
+	(void)pthread_mutex_lock(&h->lock);
+	before = h->len;
+	if (h->buffer == NULL)
+		h->buffer = malloc(BUFFER_SIZE);
+	if (h->buffer == NULL || len == 0 || len > BUFFER_SIZE - h->len)
+		h->dropped++;
 	else {
-		(void)memcpy(l->buffer + l->len, line, (size_t)n);
-		l->len += (size_t)n;
-		if (l->len >= BUFFER_HURRY)
-			(void)pthread_cond_signal(&l->wake);
+		memcpy(h->buffer + h->len, line, len);
+		h->len += len;
 	}
-	(void)pthread_mutex_unlock(&l->lock);
+	full = before < BUFFER_HURRY && h->len >= BUFFER_HURRY;
+	(void)pthread_mutex_unlock(&h->lock);
+	if (full)
+		hurry(l);
 }
 
 void
 accesslog_reopen(struct accesslog *l)
 {
+	struct shard *h;
+	int i;
 
 	CHECK_OBJ(l, ACCESSLOG_MAGIC);
-	(void)pthread_mutex_lock(&l->lock);
-	if (l->reopen_at == NOTHING_YET)
-		l->reopen_at = l->len;
-	(void)pthread_cond_signal(&l->wake);
-	(void)pthread_mutex_unlock(&l->lock);
+	for (i = 0; i < SHARDS; i++) {
+		h = &l->shard[i];
+		(void)pthread_mutex_lock(&h->lock);
+		if (h->reopen_at == NOTHING_YET)
+			h->reopen_at = h->len;
+		(void)pthread_mutex_unlock(&h->lock);
+	}
+	hurry(l);
 }
 
 void
 accesslog_close(struct accesslog **lp)
 {
 	struct accesslog *l = *lp;
+	int i;
 
 	if (l == NULL)
 		return;
@@ -263,17 +400,17 @@ accesslog_close(struct accesslog **lp)
 	(void)pthread_mutex_unlock(&l->lock);
 	if (l->started)
 		(void)pthread_join(l->writer, NULL);
-	if (l->fd != -1 && l->len > 0) {
-		(void)pthread_mutex_lock(&l->lock);
+	if (l->fd != -1)
 		flush(l);
-		(void)pthread_mutex_unlock(&l->lock);
-	}
 	fd_close(&l->fd);
+	for (i = 0; i < SHARDS; i++) {
+		(void)pthread_mutex_destroy(&l->shard[i].lock);
+		free(l->shard[i].buffer);
+		free(l->spare[i]);
+	}
 	(void)pthread_cond_destroy(&l->wake);
 	(void)pthread_mutex_destroy(&l->lock);
 	free(l->path);
-	free(l->buffer);
-	free(l->other);
 	explicit_bzero(l, sizeof(*l));
 	free(l);
 }

@@ -75,15 +75,14 @@ etag_is(const struct answer_file *f, const char *opaque, size_t len)
 
 /*
  * Whether a list of entity tags names the file.  `strong` is the comparison
- * (8.8.3.2).  "*" names every file that there is.  What follows a syntax error
- * is not looked at.
+ * (8.8.3.2).  "*" names every file that there is; what is no list names none.
  */
 static bool
 etag_list_match(const char *s, const struct answer_file *f, bool strong)
 {
 	const char *opaque;
+	bool weak, found = false;
 	size_t len;
-	bool weak;
 
 	while (is_blank(*s) || *s == ',')
 		s++;
@@ -97,12 +96,12 @@ etag_list_match(const char *s, const struct answer_file *f, bool strong)
 			s++;
 		if (*s != ',' && *s != '\0')
 			return (false);
-		if (etag_is(f, opaque, len) && !(strong && weak))
-			return (true);
+		found = found ||
+		    (etag_is(f, opaque, len) && !(strong && weak));
 		while (is_blank(*s) || *s == ',')
 			s++;
 	}
-	return (false);
+	return (found && *s == '\0');
 }
 
 /* RFC 9110, 13.2.2, steps 1 to 4: 0 to go on, else 304 or 412. */
@@ -215,45 +214,71 @@ validators(struct answer *a, const struct answer_file *f)
 }
 
 void
-answer_file(struct answer *a, enum http_method method,
+answer_judge(struct answer *a, enum http_method method,
     const struct http_fields *q, const struct answer_file *f)
 {
 	enum range_kind range = RANGE_NONE;
-	uint64_t offset = 0, length = f->size;
-	unsigned status;
 
 	a->nheader = 0;
 	a->send_body = false;
-	if ((status = precondition(q, f)) == 412) {
-		answer_status(a, 412, 0);
+	a->offset = 0;
+	a->length = f->size;
+	a->status = precondition(q, f);
+	if (a->status == 412) {
+		a->length = 0;
 		return;
 	}
 	/* A document that is another one each time has no ranges. */
-	if (status == 0 && method == HTTP_GET && q->range != NULL &&
+	if (a->status == 0 && method == HTTP_GET && q->range != NULL &&
 	    !f->no_store &&
 	    (q->if_range == NULL || if_range_holds(q->if_range, f)))
-		range = range_parse(q->range, f->size, &offset, &length);
+		range = range_parse(q->range, f->size, &a->offset, &a->length);
 	if (range == RANGE_UNSATISFIABLE) {
+		a->status = 416;
+		a->offset = a->length = 0;
+		return;
+	}
+	if (a->status == 0)
+		a->status = range == RANGE_ONE ? 206 : 200;
+	a->send_body = a->status != 304 && method != HTTP_HEAD;
+}
+
+void
+answer_headers(struct answer *a, const struct answer_file *f)
+{
+
+	switch (a->status) {
+	case 412:
+		answer_status(a, 412, 0);
+		return;
+	case 416:
 		answer_status(a, 416, 0);
 		answer_header(a, "Content-Range", BYTES_UNIT " */%llu",
 		    (unsigned long long)f->size);
 		return;
+	default:
+		break;
 	}
-	a->status = status != 0 ? status : range == RANGE_ONE ? 206 : 200;
-	a->offset = offset;
-	a->length = length;
-	a->send_body = a->status != 304 && method != HTTP_HEAD;
 	validators(a, f);
 	if (a->status == 304)
 		return;
 	answer_header(a, "Content-Type", "%s", f->type);
 	if (!f->no_store)
 		answer_header(a, "Accept-Ranges", BYTES_UNIT);
-	if (range == RANGE_ONE)
+	if (a->status == 206)
 		answer_header(a, "Content-Range", BYTES_UNIT " %llu-%llu/%llu",
-		    (unsigned long long)offset,
-		    (unsigned long long)(offset + length - 1),
+		    (unsigned long long)a->offset,
+		    (unsigned long long)(a->offset + a->length - 1),
 		    (unsigned long long)f->size);
+}
+
+void
+answer_file(struct answer *a, enum http_method method,
+    const struct http_fields *q, const struct answer_file *f)
+{
+
+	answer_judge(a, method, q, f);
+	answer_headers(a, f);
 }
 
 void

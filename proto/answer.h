@@ -55,6 +55,10 @@ struct answer {
  * that belong to it (ETag, Last-Modified, Accept-Ranges, Content-Range, ...). */
 void	answer_file(struct answer *a, enum http_method method,
 	    const struct http_fields *q, const struct answer_file *f);
+/* Its two halves: status, slice and send_body; then the headers. */
+void	answer_judge(struct answer *a, enum http_method method,
+	    const struct http_fields *q, const struct answer_file *f);
+void	answer_headers(struct answer *a, const struct answer_file *f);
 /* An error or another answer without a body: 204, 400, 404, 405 (with Allow),
  * 410, 503 and so on.  retry_after in seconds, 0: none. */
 void	answer_status(struct answer *a, unsigned status, unsigned retry_after);

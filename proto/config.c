@@ -31,9 +31,18 @@
 	{ ZPL_##kind, section, key, offsetof(struct pkgcast_conf, field), \
 	    def, restart },
 
-static const struct zpl_key master_keys[] = { MASTER_KEYS(MASTER_ROW) };
+#define	MASTER_LIMIT(kind, section, key, field, def, restart) \
+	MASTER_ROW(kind, section, key, limits.field, def, restart)
+#define	EDGE_LIMIT(kind, section, key, field, def, restart) \
+	EDGE_ROW(kind, section, key, limits.field, def, restart)
+
+static const struct zpl_key master_keys[] = {
+	MASTER_KEYS(MASTER_ROW)
+	HTTP_KEYS(MASTER_LIMIT)
+};
 static const struct zpl_key edge_keys[] = {
 	EDGE_KEYS(EDGE_ROW)
+	HTTP_KEYS(EDGE_LIMIT)
 	/* Of a section that repeats, the first key is needed in each. */
 	{ ZPL_MANY, "upstream", "url", 0, NULL, false },
 	{ ZPL_MANY, "upstream", "kind", 0, "master", false },

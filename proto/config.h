@@ -26,8 +26,6 @@
 	X(S, "http",	"public",	public_url,	NULL,		0) \
 	X(S, "http",	"access-log",	access_log,	"/var/log/pkgcast/access.log", 1) \
 	X(N, "http",	"threads",	threads,	"0",		1) \
-	X(N, "http",	"connections",	connections,	"10000",	1) \
-	X(N, "http",	"per-address",	per_address,	"256",		1) \
 	X(L, "publish",	"listen",	publish_listen,	"127.0.0.1:7301", 1) \
 	X(S, "link",	"announce",	announce,	"tcp://*:7302",	1) \
 	X(S, "link",	"lease",	lease,		"tcp://*:7303",	1) \
@@ -35,6 +33,18 @@
 	X(T, "",	"grace",	grace,		"24h",		1) \
 	X(B, "scrub",	"rate",		scrub_rate,	"4M",		0) \
 	X(L, "status",	"listen",	status_listen,	"127.0.0.1:7304", 1)
+
+/* Of both daemons' section http: limits (limits.h). */
+#define	HTTP_KEYS(X) \
+	X(N, "http",	"connections",	connections,	"10000",	0) \
+	X(N, "http",	"per-address",	per_address,	"256",		0) \
+	X(N, "http",	"requests-per-connection", requests_per_connection, "10000", 0) \
+	X(B, "http",	"head-size",	head_size,	"16K",		1) \
+	X(T, "http",	"head-timeout",	head_timeout,	"15",		0) \
+	X(T, "http",	"idle-timeout",	idle_timeout,	"75",		0) \
+	X(B, "http",	"low-rate",	low_rate,	"1K",		0) \
+	X(T, "http",	"low-time",	low_time,	"60",		0) \
+	X(T, "http",	"stop-timeout",	stop_timeout,	"30",		0)
 
 #define	EDGE_KEYS(X) \
 	X(S, "",	"user",		user,		"pkgcast",	1) \
@@ -50,11 +60,10 @@
 	X(L, "http",	"listen",	http_listen,	"[::]:80",	1) \
 	X(S, "http",	"access-log",	access_log,	"/var/log/pkgcast/access.log", 1) \
 	X(N, "http",	"threads",	threads,	"0",		1) \
-	X(N, "http",	"connections",	connections,	"10000",	1) \
-	X(N, "http",	"per-address",	per_address,	"256",		1) \
 	X(S, "cache",	"dir",		cache_dir,	CONFIG_CACHE,	1) \
 	X(B, "cache",	"cache-size",	cache_size,	"20G",		0) \
 	X(B, "cache",	"min-free",	min_free,	"2G",		0) \
+	X(B, "cache",	"memory",	cache_memory,	"256M",		0) \
 	X(S, "master",	"announce",	announce,	NULL,		1) \
 	X(S, "master",	"lease",	lease,		NULL,		1) \
 	X(S, "master",	"public-key",	master_key,	NULL,		1) \
@@ -98,9 +107,14 @@ struct upstream_conf {
 	enum upstream_kind	 kind;
 };
 
-struct master_conf { MASTER_KEYS(CONFIG_MEMBER) };
+struct http_limits { HTTP_KEYS(CONFIG_MEMBER) };
+struct master_conf {
+	MASTER_KEYS(CONFIG_MEMBER)
+	struct http_limits	 limits;
+};
 struct edge_conf {
 	EDGE_KEYS(CONFIG_MEMBER)
+	struct http_limits	 limits;
 	size_t			 nupstream;
 	struct upstream_conf	*upstream;
 	struct config_list	 sets;		/* empty: all */

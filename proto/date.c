@@ -45,14 +45,14 @@ days_before_year(int64_t y)
 	return (y * 365 + y / 4 - y / 100 + y / 400 - 719162);
 }
 
-/* m from 0, d from 1.  -1 when there is no such moment. */
+/* m from 0, d from 1.  -1 when there is no such moment; years from 1 on. */
 static int
 to_seconds(int64_t y, int m, int d, int hh, int mm, int ss, int64_t *t)
 {
 	int64_t n;
 	int i;
 
-	if (y < 1970 || y > 9999 || m < 0 || m > 11 || d < 1 ||
+	if (y < 1 || y > 9999 || m < 0 || m > 11 || d < 1 ||
 	    d > month_days(y, m) || hh < 0 || hh > 23 || mm < 0 || mm > 59 ||
 	    ss < 0 || ss > 59)
 		return (-1);
@@ -119,11 +119,14 @@ date_iso(int64_t t, char out[DATE_ISO])
 int
 date_iso_parse(const char *s, size_t len, int64_t *t)
 {
+	int year;
 
 	if (len != DATE_ISO - 1 || s[4] != '-' || s[7] != '-' ||
 	    s[10] != 'T' || s[13] != ':' || s[16] != ':' || s[19] != 'Z')
 		return (-1);
-	return (to_seconds(digits(s, 4), digits(s + 5, 2) - 1,
+	if ((year = digits(s, 4)) < 1970)
+		return (-1);
+	return (to_seconds(year, digits(s + 5, 2) - 1,
 	    digits(s + 8, 2), digits(s + 11, 2), digits(s + 14, 2),
 	    digits(s + 17, 2), t));
 }
@@ -161,6 +164,8 @@ clock_of(const char *s, int *hh, int *mm, int *ss)
 	*hh = digits(s, 2);
 	*mm = digits(s + 3, 2);
 	*ss = digits(s + 6, 2);
+	if (*hh == 23 && *mm == 59 && *ss == 60)	/* a leap second */
+		*ss = 59;
 	return (0);
 }
 

@@ -9,8 +9,8 @@
 #define	DATE_HTTP	30	/* Sun, 22 Nov 2026 08:20:17 GMT and NUL */
 
 /* Seconds since 1970 <-> text; years 1970 to 9999.  Parsers are strict (one
- * form each; date_http_parse takes the three forms of RFC 9110, 5.6.7) and
- * return 0 or -1. */
+ * form each; date_http_parse takes the three forms of RFC 9110, 5.6.7, and
+ * years from 1 on) and return 0 or -1. */
 char	*date_iso(int64_t t, char out[DATE_ISO]);
 int	 date_iso_parse(const char *s, size_t len, int64_t *t);
 char	*date_http(int64_t t, char out[DATE_HTTP]);

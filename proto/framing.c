@@ -58,14 +58,65 @@ value_ok(const char *s)
 	return (true);
 }
 
-/* Loosely uri-host [":" port]: every name is accepted, no list of them is. */
+/* Without the blanks that may follow a value (5.5). */
+static size_t
+value_len(const char *s)
+{
+	size_t len = strlen(s);
+
+	while (len > 0 && (s[len - 1] == ' ' || s[len - 1] == '\t'))
+		len--;
+	return (len);
+}
+
 static bool
-host_ok(const char *s)
+is_hex(char c)
 {
 
-	for (; *s != '\0'; s++)
-		if (*s <= ' ' || *s == 0x7f ||
-		    strchr("/?#@\\\"<>,", *s) != NULL)
+	return ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') ||
+	    (c >= 'A' && c <= 'F'));
+}
+
+/* The length of an IP literal (RFC 3986, 3.2.2) at s, loosely; 0: none. */
+static size_t
+ip_literal(const char *s, size_t len)
+{
+	size_t i;
+
+	for (i = 1; i < len && (is_hex(s[i]) ||
+	    strchr(":.vV%-_~", s[i]) != NULL); i++)
+		continue;
+	return (i > 1 && i < len && s[i] == ']' ? i + 1 : 0);
+}
+
+/*
+ * uri-host [ ":" port ] (RFC 9110, 4.2 and 7.2): a name in the bytes that are
+ * allowed in one, or an IP literal.  No user: it is there to deceive (4.2.4).
+ */
+static bool
+authority_ok(const char *s, size_t len)
+{
+	static const char marks[] = "-._~!$&'()*+;=%";
+	size_t i = 0;
+
+	if (len > 0 && s[0] == '[') {
+		if ((i = ip_literal(s, len)) == 0)
+			return (false);
+	} else
+		while (i < len && s[i] != ':') {
+			if (!((s[i] >= '0' && s[i] <= '9') ||
+			    (s[i] >= 'A' && s[i] <= 'Z') ||
+			    (s[i] >= 'a' && s[i] <= 'z') ||
+			    strchr(marks, s[i]) != NULL))
+				return (false);
+			i++;
+		}
+	if (i == len)
+		return (true);
+	if (s[i] != ':')
+		return (false);
+	for (i++; i < len; i++)
+		if (s[i] < '0' || s[i] > '9')
 			return (false);
 	return (true);
 }
@@ -73,6 +124,8 @@ host_ok(const char *s)
 void
 framing_field(struct framing *f, const char *name, const char *value)
 {
+	static const char expect[] = "100-continue";
+	size_t len = value_len(value);
 	unsigned long long n;
 
 	if (!name_ok(name) || !value_ok(value))
@@ -81,28 +134,48 @@ framing_field(struct framing *f, const char *name, const char *value)
 		f->ntransfer++;
 	else if (strcasecmp(name, "Host") == 0) {
 		f->nhost++;
-		if (!host_ok(value))
+		if (!authority_ok(value, len))
 			f->bad = true;
 	} else if (strcasecmp(name, "Content-Length") == 0) {
 		f->nlength++;
-		if (parse_u64(value, strlen(value), BODY_MAX, &n) == -1)
+		if (parse_u64(value, len, BODY_MAX, &n) == -1)
 			f->bad = true;
 		else
 			f->length = n;
-	}
+	} else if (strcasecmp(name, "Expect") == 0 &&
+	    (len != strlen(expect) || strncasecmp(value, expect, len) != 0))
+		f->unexpected = true;
 }
 
+/* The length of a scheme that is served, "://" included; 0: it is none. */
+static size_t
+scheme_len(const char *s)
+{
+
+	return (strncasecmp(s, "http://", 7) == 0 ? 7 :
+	    strncasecmp(s, "https://", 8) == 0 ? 8 : 0);
+}
+
+/* RFC 9112, 3.2: origin-form, absolute-form, or "*" of OPTIONS. */
 static bool
 target_ok(const char *s, enum http_method method)
 {
 	const char *p;
+	size_t n;
 
-	for (p = s; *p != '\0'; p++)
-		if ((unsigned char)*p <= ' ' || *p == 0x7f)
+	for (p = s; *p != '\0'; p++) {
+		if ((unsigned char)*p <= ' ' || *p == 0x7f || *p == '#')
 			return (false);
-	if (*s == '/' || strncasecmp(s, "http://", 7) == 0 ||
-	    strncasecmp(s, "https://", 8) == 0)
+		if (*p == '%' && (!is_hex(p[1]) || !is_hex(p[2])))
+			return (false);
+	}
+	if (*s == '/')
 		return (true);
+	if ((n = scheme_len(s)) > 0) {
+		s += n;
+		n = strcspn(s, "/?");
+		return (n > 0 && *s != ':' && authority_ok(s, n));
+	}
 	return (method == HTTP_OPTIONS && strcmp(s, "*") == 0);
 }
 
@@ -129,5 +202,7 @@ framing_verdict(const struct framing *f, enum http_method method,
 		return (400);
 	if (body && f->nlength == 0)
 		return (411);
+	if (f->unexpected && !old)	/* RFC 9110, 10.1.1 */
+		return (417);
 	return (0);
 }

@@ -14,6 +14,7 @@
 struct framing {			/* zero-initialise */
 	unsigned	 nhost, nlength, ntransfer;
 	bool		 bad;		/* a name or value is */
+	bool		 unexpected;	/* what cannot be met is expected */
 	uint64_t	 length;	/* of the body */
 };
 
@@ -21,7 +22,7 @@ enum http_method framing_method(const char *method);
 /* One header field, in the order of their arrival. */
 void	framing_field(struct framing *f, const char *name, const char *value);
 /*
- * Once all were seen: 0, or the status to refuse with: 400, 405 or 411.
+ * Once all were seen: 0, or the status to refuse with: 400, 405, 411 or 417.
  * uploads: POST and PUT are taken, with a body of declared length.
  */
 unsigned framing_verdict(const struct framing *f, enum http_method method,

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The HTTP server of both daemons: the only file that names libmicrohttpd.
- * It turns requests into calls of the daemon's handler, and answers into
- * responses; refuses what framing.c finds ambiguous; and suspends and resumes
- * connections that wait.  Handlers and bodies run on the library's worker
+ * The HTTP server of both daemons, on libmicrohttpd: it turns requests into
+ * calls of the daemon's handler, refuses what framing.c finds ambiguous, and
+ * suspends and resumes connections that wait.  Handlers and bodies run on the library's worker
  * threads; httpd_start() and httpd_stop() on the daemon's main thread;
  * httpd_wake() on any.
  *
@@ -28,14 +27,15 @@
 #include "proto/clock.h"
 #include "proto/fd.h"
 #include "proto/framing.h"
+#include "proto/httpd_recv.h"
 #include "proto/httpd_request.h"
 #include "proto/log.h"
 
 #define	HTTPD_MAGIC	0x68747470u
 
-#define	STREAM_BLOCK	16384		/* bytes; the buffer of each stream */
 #define	UPLOAD_MEMORY	(256u << 10)	/* a connection that takes uploads */
 #define	THREADS_MAX	256
+#define	CONNECTIONS_MAX	(1u << 21)	/* of a thread; more than any limit */
 #define	LOG_BURST	2		/* of the library's messages a second */
 #define	STOP_STEP_MS	20
 #define	CLOSE_MS	5000		/* for connections that were cut */
@@ -43,164 +43,22 @@
 struct httpd {
 	unsigned		 magic;
 	struct httpd_conf	 conf;
+	char			 via[ANSWER_VALUE];
 	struct conn_table	*table;
 	size_t			 n;
 	struct MHD_Daemon	**daemon;
 	_Atomic uint64_t	 requests, connections, refused, bytes;
+	atomic_uint		 stop_s;
 };
 
-/* The library lets go of a response's body. */
-static void
-body_free(void *arg)
-{
-	struct httpd_body *b = arg;
-
-	httpd_body_destroy(&b);
-}
-
-static ssize_t
-stream_read(void *arg, uint64_t pos, char *buf, size_t max)
-{
-	struct httpd_body *b = arg;
-	struct httpd_request *r;
-	ssize_t n;
-
-	CHECK_OBJ(b, BODY_MAGIC);
-	r = b->request;
-	for (;;) {
-		if (conn_is_cut(&r->conn))
-			return (MHD_CONTENT_READER_END_WITH_ERROR);
-		n = b->read(b->arg, b->offset + pos, buf, max);
-		if (n > 0) {
-			CHECK((size_t)n <= max);
-			r->handed = pos + (uint64_t)n;
-			return (n);
-		}
-		if (n != HTTPD_WAIT)
-			return (MHD_CONTENT_READER_END_WITH_ERROR);
-		switch (conn_wait(&r->conn)) {
-		case CONN_AGAIN:
-			break;
-		case CONN_SUSPENDED:
-			return (0);
-		case CONN_CUT:
-			return (MHD_CONTENT_READER_END_WITH_ERROR);
-		}
-	}
-}
-
-/* Of HEAD and 304, whose body is announced and never read. */
-static ssize_t
-no_read(void *arg, uint64_t pos, char *buf, size_t max)
+const char *
+httpd_via(const struct httpd *h)
 {
 
-	(void)arg;
-	(void)pos;
-	(void)buf;
-	(void)max;
-	return (MHD_CONTENT_READER_END_WITH_ERROR);
-}
-
-/* A response of len bytes; takes *bp over where it is sent. */
-static struct MHD_Response *
-response_new(struct httpd_request *r, const struct answer *a,
-    struct httpd_body **bp)
-{
-	static char nothing[1];
-	struct MHD_Response *resp;
-	struct httpd_body *b = *bp;
-
-	if (a->length == 0)
-		return (MHD_create_response_from_buffer(0, nothing,
-		    MHD_RESPMEM_PERSISTENT));
-	if (!a->send_body)
-		return (MHD_create_response_from_callback(a->length, 1,
-		    no_read, NULL, NULL));
-	CHECK_OBJ(b, BODY_MAGIC);
-	b->offset = a->offset;
-	b->request = r;
-	switch (b->kind) {
-	case BODY_MEM:
-		CHECK(a->offset <= b->len && a->length <= b->len - a->offset);
-		resp = MHD_create_response_from_buffer_with_free_callback_cls(
-		    a->length, (char *)(uintptr_t)b->p + a->offset,
-		    body_free, b);
-		break;
-	case BODY_FD:
-		resp = MHD_create_response_from_fd_at_offset64(a->length,
-		    b->fd, a->offset);
-		if (resp != NULL)
-			b->fd = -1;
-		return (resp);
-	case BODY_STREAM:
-		resp = MHD_create_response_from_callback(a->length,
-		    STREAM_BLOCK, stream_read, b, body_free);
-		r->streams = resp != NULL;
-		break;
-	default:
-		CHECK(false);
-	}
-	if (resp != NULL)
-		*bp = NULL;
-	return (resp);
-}
-
-void
-httpd_reply(struct httpd_request *r, const struct answer *a,
-    struct httpd_body **body)
-{
-	struct httpd_body *none = NULL;
-	size_t i;
-
-	CHECK_OBJ(r, REQUEST_MAGIC);
-	CHECK(r->action == ACTION_NONE);
-	if (body == NULL)
-		body = &none;
-	r->action = ACTION_REPLY;
-	r->status = a->status;
-	r->body_length = a->send_body ? a->length : 0;
-	/* Without memory for it the connection is cut, see answer_now(). */
-	r->response = response_new(r, a, body);
-	httpd_body_destroy(body);
-	if (r->response == NULL)
-		return;
-	for (i = 0; i < a->nheader; i++)
-		(void)MHD_add_response_header(r->response, a->header[i].name,
-		    a->header[i].value);
-	if (r->httpd->conf.server != NULL) {
-		char via[ANSWER_VALUE];
-
-		(void)snprintf(via, sizeof(via), "1.1 %s",
-		    r->httpd->conf.server);
-		(void)MHD_add_response_header(r->response, "Via", via);
-	}
-}
-
-void
-httpd_reply_status(struct httpd_request *r, unsigned status,
-    unsigned retry_after)
-{
-	struct answer a;
-
-	answer_status(&a, status, retry_after);
-	httpd_reply(r, &a, NULL);
+	return (h->via[0] != '\0' ? h->via : NULL);
 }
 
 /* From the library to the handler. */
-
-static enum MHD_Result
-answer_now(struct httpd_request *r)
-{
-	enum MHD_Result ok;
-
-	if (r->response == NULL)
-		return (MHD_NO);
-	conn_phase(&r->conn, CONN_SEND);
-	ok = MHD_queue_response(r->mhd, r->status, r->response);
-	MHD_destroy_response(r->response);
-	r->response = NULL;
-	return (ok);
-}
 
 /* Calls the handler, as often as it was woken before it could wait. */
 static enum MHD_Result
@@ -217,7 +75,7 @@ dispatch(struct httpd_request *r)
 		switch (r->action) {
 		case ACTION_REPLY:
 			r->early = r->length > r->received;
-			return (answer_now(r));
+			return ((enum MHD_Result)httpd_answer(r));
 		case ACTION_ACCEPT:
 			r->accepted = true;
 			conn_phase(&r->conn, CONN_RECEIVE);
@@ -356,6 +214,8 @@ read_head(struct httpd_request *r, const char *url, const char *method,
 	(void)MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, see_field,
 	    &w);
 	check_end(&w, r->mhd, method);
+	if (httpd_recv_bad(r->conn.fd))
+		w.framing.bad = true;
 	if ((verdict = framing_verdict(&w.framing, r->method, version,
 	    r->target, uploads)) != 0)
 		return ((int)verdict);
@@ -393,10 +253,12 @@ begin(struct httpd_request *r, const char *url, const char *method,
 			    "GET, HEAD, OPTIONS");
 		r->early = true;
 		httpd_reply(r, &a, NULL);
-		return (answer_now(r));
+		return ((enum MHD_Result)httpd_answer(r));
 	}
 	atomic_fetch_add(&r->httpd->requests, 1);
-	return (r->length > 0 ? dispatch(r) : MHD_YES);
+	/* So does an answer that is its connection's last. */
+	return (r->length > 0 || conn_is_last(&r->conn) ? dispatch(r) :
+	    MHD_YES);
 }
 
 static enum MHD_Result
@@ -414,8 +276,9 @@ handle(void *arg, struct MHD_Connection *mhd, const char *url,
 	CHECK_OBJ(r, REQUEST_MAGIC);
 	if (!r->begun)
 		return (begin(r, url, method, version));
+	/* 0.9.75 offers 0 bytes of a body that is not there, once it said 100. */
 	if (*size == 0)
-		return (dispatch(r));
+		return (data != NULL ? MHD_YES : dispatch(r));
 	conf = &r->httpd->conf;
 	if (!r->accepted || *size > r->length - r->received)
 		return (MHD_NO);
@@ -503,6 +366,17 @@ resume(struct conn *c)
 	MHD_resume_connection(r->mhd);
 }
 
+/* Asked for each connection before anything is made for it. */
+static enum MHD_Result
+admit(void *arg, const struct sockaddr *sa, socklen_t len)
+{
+	struct httpd *h = arg;
+
+	CHECK_OBJ(h, HTTPD_MAGIC);
+	(void)len;
+	return (conn_admit(h->table, sa) ? MHD_YES : MHD_NO);
+}
+
 static void
 connection_open(struct httpd *h, struct MHD_Connection *mhd, void **ctx)
 {
@@ -512,13 +386,20 @@ connection_open(struct httpd *h, struct MHD_Connection *mhd, void **ctx)
 	fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
 	addr = MHD_get_connection_info(mhd,
 	    MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-	if (fd == NULL || addr == NULL || (r = calloc(1, sizeof(*r))) == NULL)
+	if (fd == NULL || addr == NULL)
 		return;			/* its requests end at request_line() */
+	if ((r = calloc(1, sizeof(*r))) == NULL || !conn_open(&r->conn,
+	    h->table, fd->connect_fd, addr->client_addr)) {
+		(void)shutdown(fd->connect_fd, SHUT_RDWR);
+		free(r);
+		return;
+	}
 	r->magic = REQUEST_MAGIC;
 	r->httpd = h;
 	r->mhd = mhd;
 	httpd_request_reset(r);
-	conn_open(&r->conn, h->table, fd->connect_fd, addr->client_addr);
+	if (h->conf.on_body == NULL)
+		httpd_recv_watch(fd->connect_fd);
 	atomic_fetch_add(&h->connections, 1);
 	*ctx = r;
 }
@@ -539,6 +420,7 @@ connection(void *arg, struct MHD_Connection *mhd, void **ctx,
 		return;
 	CHECK_OBJ(r, REQUEST_MAGIC);
 	*ctx = NULL;
+	httpd_recv_forget(r->conn.fd);
 	conn_close(&r->conn, r->early);
 	free(r->text);
 	explicit_bzero(r, sizeof(*r));
@@ -577,6 +459,18 @@ is_routine(const char *message)
 	return (false);
 }
 
+/* Only here does it say that it refused a head that its memory cannot hold. */
+static bool
+is_too_large(const char *message)
+{
+	static const char start[] =
+	    "Error processing request (HTTP response code is ";
+	const char *code = message + sizeof(start) - 1;
+
+	return (strncmp(message, start, sizeof(start) - 1) == 0 &&
+	    (strncmp(code, "414", 3) == 0 || strncmp(code, "431", 3) == 0));
+}
+
 static void
 library_log(void *arg, const char *fmt, va_list ap)
 {
@@ -584,9 +478,10 @@ library_log(void *arg, const char *fmt, va_list ap)
 	char text[LOG_TEXT], line[LOG_TEXT];
 	size_t len;
 
-	(void)arg;
 	if (vsnprintf(text, sizeof(text), fmt, ap) < 0)
 		return;
+	if (is_too_large(text))
+		conn_table_count(((struct httpd *)arg)->table, LIMIT_HEAD_SIZE);
 	for (len = strlen(text); len > 0 && isspace((unsigned char)
 	    text[len - 1]); len--)
 		continue;
@@ -609,6 +504,7 @@ httpd_conf_defaults(struct httpd_conf *c)
 	c->idle_s = 75;
 	c->body_bytes = 61440;		/* 1 KiB/s */
 	c->body_s = 60;
+	c->requests = 10000;
 	c->stop_s = 30;
 	c->memory = 16384;
 }
@@ -642,25 +538,22 @@ static struct MHD_Daemon *
 daemon_start(struct httpd *h, int fd)
 {
 	unsigned threads = thread_count(h->conf.threads);
-	unsigned connections = h->conf.connections / (unsigned)h->n;
 	unsigned flags = MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
 	struct MHD_OptionItem pool[2] = { { MHD_OPTION_END, 0, NULL },
 	    { MHD_OPTION_END, 0, NULL } };
 
-	if (connections < threads)
-		connections = threads;
 	flags |= MHD_is_feature_supported(MHD_FEATURE_EPOLL) == MHD_YES ?
 	    MHD_USE_EPOLL_INTERNAL_THREAD : MHD_USE_AUTO_INTERNAL_THREAD;
 	/* Told of a pool of one, or none, the library complains. */
 	if (threads > 1)
 		pool[0] = (struct MHD_OptionItem){ MHD_OPTION_THREAD_POOL_SIZE,
 		    (intptr_t)threads, NULL };
-	return (MHD_start_daemon(flags, 0, NULL, NULL, handle, h,
-	    MHD_OPTION_EXTERNAL_LOGGER, library_log, NULL,
+	/* Its own limits, which it counts nowhere, are out of reach. */
+	return (MHD_start_daemon(flags, 0, admit, h, handle, h,
+	    MHD_OPTION_EXTERNAL_LOGGER, library_log, h,
 	    MHD_OPTION_LISTEN_SOCKET, fd,
 	    MHD_OPTION_ARRAY, pool,
-	    MHD_OPTION_CONNECTION_LIMIT, connections,
-	    MHD_OPTION_PER_IP_CONNECTION_LIMIT, h->conf.per_address,
+	    MHD_OPTION_CONNECTION_LIMIT, threads * CONNECTIONS_MAX,
 	    MHD_OPTION_CONNECTION_MEMORY_LIMIT, h->conf.memory,
 	    MHD_OPTION_STRICT_FOR_CLIENT, 1,
 	    MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
@@ -670,14 +563,33 @@ daemon_start(struct httpd *h, int fd)
 	    MHD_OPTION_END));
 }
 
+static struct conn_limits
+conn_limits(const struct httpd_conf *c)
+{
+
+	return ((struct conn_limits){
+		.connections = c->connections, .per_address = c->per_address,
+		.header_s = c->header_s, .idle_s = c->idle_s,
+		.body_s = c->body_s, .body_bytes = c->body_bytes,
+		.requests = c->requests,
+	});
+}
+
+void
+httpd_limit(struct httpd *h, const struct httpd_conf *c)
+{
+	struct conn_limits l = conn_limits(c);
+
+	if (conn_table_limit(h->table, &l) == -1)
+		log_err("limits not changed reason=\"%s\"", strerror(errno));
+	atomic_store(&h->stop_s, c->stop_s);
+}
+
 struct httpd *
 httpd_start(const struct httpd_conf *c, int *fds, size_t n)
 {
-	struct conn_limits limits = {
-		.header_s = c->header_s, .idle_s = c->idle_s,
-		.body_bytes = c->body_bytes, .body_s = c->body_s,
-		.suspend = suspend, .resume = resume,
-	};
+	struct conn_library library = { .suspend = suspend, .resume = resume };
+	struct conn_limits limits = conn_limits(c);
 	struct httpd *h;
 	size_t i;
 	int error;
@@ -687,11 +599,14 @@ httpd_start(const struct httpd_conf *c, int *fds, size_t n)
 		goto fail;
 	h->magic = HTTPD_MAGIC;
 	h->conf = *c;
+	if (c->server != NULL)
+		(void)snprintf(h->via, sizeof(h->via), "1.1 %s", c->server);
 	if (c->on_body != NULL && h->conf.memory < UPLOAD_MEMORY)
 		h->conf.memory = UPLOAD_MEMORY;
 	h->n = n;
+	atomic_init(&h->stop_s, c->stop_s);
 	if ((h->daemon = calloc(n, sizeof(struct MHD_Daemon *))) == NULL ||
-	    (h->table = conn_table_new(&limits)) == NULL)
+	    (h->table = conn_table_new(&limits, &library)) == NULL)
 		goto fail;
 	for (i = 0; i < n; i++) {
 		if ((h->daemon[i] = daemon_start(h, fds[i])) == NULL)
@@ -721,10 +636,16 @@ nap(void)
 static void
 end_connections(struct httpd *h)
 {
-	int64_t until = clock_boot_ms() + 1000 * (int64_t)h->conf.stop_s;
+	int64_t until = clock_boot_ms() + 1000 *
+	    (int64_t)atomic_load(&h->stop_s);
+	size_t n;
 
-	while (conn_table_cut_idle(h->table) > 0 && clock_boot_ms() < until)
+	while ((n = conn_table_cut_idle(h->table)) > 0 &&
+	    clock_boot_ms() < until)
 		nap();
+	if (n > 0)
+		log_warn("stop cut=%zu reason=\"answers that are not finished within stop-timeout\"",
+		    n);
 	until = clock_boot_ms() + CLOSE_MS;
 	do {
 		conn_table_cut_all(h->table);
@@ -775,4 +696,5 @@ httpd_stats(const struct httpd *h, struct httpd_stats *s)
 	s->refused = atomic_load(&h->refused);
 	s->bytes = atomic_load(&h->bytes);
 	s->open = conn_table_n(h->table);
+	conn_table_counts(h->table, s->limited);
 }

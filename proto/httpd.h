@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "proto/answer.h"
+#include "proto/limits.h"
 
 /*
  * The HTTP server of both daemons, on libmicrohttpd, which nothing else names.
@@ -16,6 +17,7 @@
 struct httpd;
 struct httpd_request;
 struct httpd_body;
+struct httpd_prepared;
 
 /* Bodies: one use each; httpd_reply() takes them over. */
 
@@ -69,6 +71,24 @@ unsigned *httpd_note(struct httpd_request *r);
  */
 void	 httpd_reply(struct httpd_request *r, const struct answer *a,
 	    struct httpd_body **body);
+/*
+ * An answer that is made once and sent many times, to GET and HEAD, on any
+ * connection of the server that r came to.  p: the whole file's bytes, NULL
+ * where none are sent; a->offset and a->length choose the slice.  It has one
+ * reference; release(arg), which may be NULL, is called with the last.  NULL:
+ * out of memory, nothing is released.
+ */
+struct httpd_prepared *httpd_prepare(const struct httpd_request *r,
+		    const struct answer *a, const void *p,
+		    void (*release)(void *arg), void *arg);
+struct httpd_prepared *httpd_prepared_ref(struct httpd_prepared *p);
+void	 httpd_prepared_unref(struct httpd_prepared **p);
+/* Whether there are references besides the caller's; the past, unless the
+ * caller keeps others from taking one. */
+bool	 httpd_prepared_shared(const struct httpd_prepared *p);
+/* Instead of httpd_reply(); takes the reference over. */
+void	 httpd_reply_prepared(struct httpd_request *r,
+	    struct httpd_prepared **p);
 /* Shorthand for an answer without a body. */
 void	 httpd_reply_status(struct httpd_request *r, unsigned status,
 	    unsigned retry_after);
@@ -92,7 +112,9 @@ struct httpd_conf {
 	unsigned	 threads;		/* 0: one a core, at least 2 */
 	unsigned	 connections, per_address;
 	unsigned	 header_s, idle_s;	/* deadlines in seconds */
-	unsigned	 body_bytes, body_s;	/* slower than bytes in s: cut */
+	uint64_t	 body_bytes;		/* slower than that in body_s */
+	unsigned	 body_s;		/* is cut; 0 bytes: never */
+	uint64_t	 requests;		/* of a connection; 0: any number */
 	unsigned	 stop_s;		/* running answers get that long */
 	size_t		 memory;		/* a connection */
 	struct accesslog *log;			/* borrowed; NULL: none */
@@ -115,10 +137,17 @@ struct httpd	*httpd_start(const struct httpd_conf *c, int *fds, size_t n);
 /* New connections are refused, running answers get stop_s seconds, then all
  * end.  Waiting requests see their handler or body no more. */
 void		 httpd_stop(struct httpd **h);
+/*
+ * Takes over limits (limits_conf()), but for the memory of a connection, while
+ * it runs; of the rest of c nothing is read.  For connections that are there,
+ * too, none of which is closed for being too many now.
+ */
+void		 httpd_limit(struct httpd *h, const struct httpd_conf *c);
 
 struct httpd_stats {
 	uint64_t	requests, connections, refused, bytes;
 	uint64_t	open;			/* connections now */
+	uint64_t	limited[LIMIT_N];	/* what each limit has struck */
 };
 void	 httpd_stats(const struct httpd *h, struct httpd_stats *s);
 

@@ -211,6 +211,7 @@ httpd_request_reset(struct httpd_request *r)
 	r->length = r->received = 0;
 	r->action = ACTION_NONE;
 	r->response = NULL;
+	httpd_prepared_unref(&r->prepared);
 	r->status = 0;
 	r->body_length = r->handed = 0;
 	r->note = 0;
@@ -268,13 +269,19 @@ field_place(struct httpd_request *r, const char *name, uint32_t *bit)
 	return (NULL);
 }
 
-/* text has the room for each value twice, as httpd.c counted it. */
+/*
+ * text has the room for each value twice, as httpd.c counted it.  Blanks behind
+ * a value are not of it (RFC 9110, 5.5).
+ */
 static void
 keep(struct httpd_request *r, const char *value, size_t len)
 {
 
-	(void)memcpy(r->text + r->text_len, value, len + 1);
-	r->text_len += len + 1;
+	while (len > 0 && (value[len - 1] == ' ' || value[len - 1] == '\t'))
+		len--;
+	(void)memcpy(r->text + r->text_len, value, len);
+	r->text_len += len;
+	r->text[r->text_len++] = '\0';
 }
 
 void
@@ -284,9 +291,8 @@ httpd_request_join(struct httpd_join *j, const char *name, const char *value)
 	if (strcasecmp(name, j->name) != 0)
 		return;
 	if (j->more) {			/* over the NUL of the last one */
-		j->r->text_len--;
-		keep(j->r, ", ", 2);
-		j->r->text_len--;
+		j->r->text[j->r->text_len - 1] = ',';
+		j->r->text[j->r->text_len++] = ' ';
 	}
 	j->more = true;
 	keep(j->r, value, strlen(value));

@@ -53,7 +53,8 @@ struct httpd_request {
 	size_t			 text_size, text_len;
 	uint64_t		 length, received;
 	enum action		 action;
-	void			*response;	/* the library's */
+	void			*response;	/* the library's; or else: */
+	struct httpd_prepared	*prepared;	/* held until all is sent */
 	unsigned		 status;
 	uint64_t		 body_length, handed;
 	bool			 streams;
@@ -83,5 +84,9 @@ void	httpd_request_join(struct httpd_join *j, const char *name,
 	    const char *value);
 void	httpd_request_log(struct httpd_request *r, struct accesslog *log,
 	    bool complete);
+/* Value of the Via field of every answer, or NULL. */
+const char *httpd_via(const struct httpd *h);
+/* Gives the reply to the library.  Its MHD_YES or MHD_NO. */
+int	httpd_answer(struct httpd_request *r);
 
 #endif

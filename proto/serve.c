@@ -26,10 +26,12 @@ enum outcome {
 	OUT_WAIT		/* httpd_wait() was called */
 };
 
-/* What one look at the site came to; acted upon once it was left. */
+/* What one look at the site came to; acted upon once it was left.  The answer
+ * is large, so nothing clears it. */
 struct look {
-	struct answer		 answer;
+	struct httpd_prepared	*made;		/* or else: */
 	struct httpd_body	*body;
+	struct answer		 answer;
 };
 
 /* What found the answer, for Cache-Status (RFC 9211). */
@@ -62,6 +64,26 @@ refuse(struct look *l, unsigned status, const struct origin *o)
 	return (status == 404 ? OUT_UNKNOWN : OUT_REPLY);
 }
 
+static void
+reply(struct httpd_request *r, struct look *l)
+{
+
+	if (l->made != NULL)
+		httpd_reply_prepared(r, &l->made);
+	else
+		httpd_reply(r, &l->answer, &l->body);
+}
+
+/* Whether the answer, once judged, is one that is made once for many. */
+static bool
+for_many(const struct serve *s, const struct serve_file *f,
+    const struct answer *a)
+{
+
+	return (s->made != NULL && f->serial != 0 && a->length > 0 &&
+	    (a->status == 200 || a->status == 304));
+}
+
 /*
  * The answer for a file, conditions and ranges included.  Its bytes are only
  * asked for where some are sent.
@@ -71,27 +93,32 @@ answer_with(struct serve *s, struct httpd_request *r, struct look *l,
     const struct answer_file *facts, const struct serve_file *f,
     const struct origin *o)
 {
-	struct serve_body got = { .body = NULL };
+	struct serve_body got = { .hit = true };
+	struct answer *a = &l->answer;
+	bool many;
 
-	answer_file(&l->answer, httpd_method(r), httpd_fields(r), facts);
-	if (!l->answer.send_body || l->answer.length == 0) {
-		cache_status(&l->answer, "; hit", o, false);
+	answer_judge(a, httpd_method(r), httpd_fields(r), facts);
+	many = for_many(s, f, a);
+	if (many && (l->made = s->made(s->arg, f, a->status)) != NULL)
 		return (OUT_REPLY);
-	}
-	switch (s->file(s->arg, r, f, &l->answer, &got)) {
-	case SERVE_BODY:
+	if (a->send_body && a->length > 0) {
+		switch (s->file(s->arg, r, f, a, &got)) {
+		case SERVE_BODY:
+			break;
+		case SERVE_WAITING:
+			return (OUT_WAIT);
+		case SERVE_NOT_HERE:
+			return (refuse(l, 504, o));
+		case SERVE_UNAVAILABLE:
+			return (refuse(l, 503, o));
+		}
 		l->body = got.body;
-		cache_status(&l->answer, got.hit ? "; hit" : "; fwd=miss", o,
-		    got.collapsed);
-		return (OUT_REPLY);
-	case SERVE_WAITING:
-		return (OUT_WAIT);
-	case SERVE_NOT_HERE:
-		return (refuse(l, 504, o));
-	case SERVE_UNAVAILABLE:
-		break;
 	}
-	return (refuse(l, 503, o));
+	answer_headers(a, facts);
+	cache_status(a, got.hit ? "; hit" : "; fwd=miss", o, got.collapsed);
+	if (many && got.hit && (a->send_body || a->status == 304))
+		s->keep(s->arg, r, f, a);
+	return (OUT_REPLY);
 }
 
 /* A path of a set, found in the generation that o names. */
@@ -109,7 +136,9 @@ answer_path(struct serve *s, struct httpd_request *r, struct look *l,
 	struct serve_file f = {
 		.digest = &found->facts.digest, .size = found->facts.size,
 		.rows = found->rows, .set = o->set, .path = path,
-		.generation = o->generation,
+		.generation = o->generation, .time = found->facts.time,
+		.serial = found->current && !pinned && !o->stale ?
+		    found->serial : 0,
 	};
 
 	return (answer_with(s, r, l, &facts, &f, o));
@@ -179,10 +208,12 @@ look_path(struct serve *s, struct httpd_request *r, struct look *l,
 static void
 get_path(struct serve *s, struct httpd_request *r, const char *path)
 {
-	struct look l = { .body = NULL };
+	struct look l;
 	enum outcome out;
 	unsigned *asked = httpd_note(r);
 
+	l.made = NULL;
+	l.body = NULL;
 	out = look_path(s, r, &l, site_enter(s->site), path);
 	site_leave(s->site);
 	if (out == OUT_UNKNOWN && s->unknown != NULL && *asked == 0) {
@@ -191,7 +222,7 @@ get_path(struct serve *s, struct httpd_request *r, const char *path)
 			return;
 	}
 	if (out != OUT_WAIT)
-		httpd_reply(r, &l.answer, &l.body);
+		reply(r, &l);
 }
 
 static enum outcome
@@ -226,13 +257,15 @@ look_blob(struct serve *s, struct httpd_request *r, struct look *l,
 static void
 get_blob(struct serve *s, struct httpd_request *r, const struct digest *digest)
 {
-	struct look l = { .body = NULL };
+	struct look l;
 	enum outcome out;
 
+	l.made = NULL;
+	l.body = NULL;
 	out = look_blob(s, r, &l, site_enter(s->site), digest);
 	site_leave(s->site);
 	if (out != OUT_WAIT)
-		httpd_reply(r, &l.answer, &l.body);
+		reply(r, &l);
 }
 
 /* Documents: small texts, made for the request. */
@@ -367,6 +400,7 @@ serve_request(void *serve, struct httpd_request *r)
 	struct serve *s = serve;
 	const char *target = httpd_target(r);
 	struct route route;
+	struct answer bad;
 
 	if (!method_served(r))
 		return;
@@ -391,7 +425,10 @@ serve_request(void *serve, struct httpd_request *r)
 		get_status(s, r);
 		return;
 	case ROUTE_BAD:
-		httpd_reply_status(r, 400, 0);
+		answer_status(&bad, 400, 0);
+		/* Others may take it for another path: no more of them. */
+		answer_header(&bad, "Connection", "close");
+		httpd_reply(r, &bad, NULL);
 		return;
 	case ROUTE_MIRRORS:
 	case ROUTE_NONE:

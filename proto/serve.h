@@ -23,6 +23,9 @@ struct serve_file {			/* good during the callback only */
 	const char		*set;		/* whose file; "" for none */
 	const char		*path;		/* in the set; NULL: asked by digest */
 	uint64_t		 generation;
+	int64_t			 time;		/* Last-Modified, with a path */
+	/* Of the snapshot whose fresh answer this is, see `made`; or 0. */
+	uint64_t		 serial;
 };
 
 /*
@@ -52,6 +55,16 @@ struct serve {
 	enum serve_got	(*file)(void *arg, struct httpd_request *r,
 			    const struct serve_file *f, const struct answer *a,
 			    struct serve_body *out);
+	/*
+	 * Answers that are made once: whole, fresh ones (200, 304) of a path in
+	 * the current generation.  They depend on the file's digest, time and
+	 * serial alone.  made: one that was kept, with a reference for the
+	 * caller, or NULL.  keep: a is one that could be.  Both may be NULL.
+	 */
+	struct httpd_prepared *(*made)(void *arg, const struct serve_file *f,
+			    unsigned status);
+	void		 (*keep)(void *arg, struct httpd_request *r,
+			    const struct serve_file *f, const struct answer *a);
 	/* Whether answers of that set (NULL: of no set) are up to date, now. */
 	enum serve_lease (*lease)(void *arg, const struct site_set *set);
 	/* A path or set that is not known: true when httpd_wait() was called

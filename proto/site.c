@@ -252,6 +252,7 @@ in_current(const struct site_set *set, const char *path, size_t len,
 	f->head = snapshot_head(set->current);
 	f->rows = snapshot_rows(set->current, &f->facts);
 	f->current = true;
+	f->serial = snapshot_serial(set->current);
 	return (true);
 }
 

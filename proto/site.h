@@ -38,6 +38,7 @@ struct site_file {			/* good until site_leave() */
 	const struct head *head;	/* of the generation that answers */
 	const uint8_t	*rows;		/* NULL for small files */
 	bool		 current;
+	uint64_t	 serial;	/* of the current snapshot, if current */
 };
 
 /*

@@ -19,6 +19,7 @@
 struct snapshot {
 	unsigned	 magic;
 	atomic_uint	 refs;
+	uint64_t	 serial;
 	struct head	 head;
 	struct snapshot	*base;			/* whose manifest and rows
 						 * these are; NULL: our own */
@@ -35,6 +36,14 @@ struct delta {
 	struct manifest	*added;		/* paths that the successor added */
 	uint8_t		*rows;
 };
+
+static uint64_t
+next_serial(void)
+{
+	static _Atomic uint64_t last;
+
+	return (atomic_fetch_add(&last, 1) + 1);
+}
 
 static int
 check_sums(struct snapshot *s, size_t manifest_len, bool verify,
@@ -84,6 +93,7 @@ snapshot_new(const struct head *h, char **manifest, size_t manifest_len,
 	}
 	s->magic = SNAPSHOT_MAGIC;
 	atomic_init(&s->refs, 1);
+	s->serial = next_serial();
 	s->head = *h;
 	s->rows = *chunks;
 	s->rows_len = chunks_len;
@@ -105,6 +115,7 @@ snapshot_signed(struct snapshot *base, const struct head *h)
 		return (NULL);
 	s->magic = SNAPSHOT_MAGIC;
 	atomic_init(&s->refs, 1);
+	s->serial = next_serial();
 	s->head = *h;
 	s->base = snapshot_ref(base);
 	s->manifest = base->manifest;
@@ -141,6 +152,13 @@ snapshot_unref(struct snapshot **sp)
 	}
 	explicit_bzero(&s->magic, sizeof(s->magic));
 	free(s);
+}
+
+uint64_t
+snapshot_serial(const struct snapshot *s)
+{
+
+	return (s->serial);
 }
 
 const struct head *

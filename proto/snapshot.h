@@ -33,6 +33,8 @@ struct snapshot	*snapshot_signed(struct snapshot *s, const struct head *h);
 struct snapshot	*snapshot_ref(struct snapshot *s);
 void		 snapshot_unref(struct snapshot **s);
 
+/* A number, from 1, that no other snapshot of this process has or had. */
+uint64_t	 snapshot_serial(const struct snapshot *s);
 const struct head	*snapshot_head(const struct snapshot *s);
 const struct manifest	*snapshot_manifest(const struct snapshot *s);
 /* Rows of a file's facts in this snapshot; NULL when it has none (small). */

@@ -19,6 +19,8 @@
 #if __has_include(<linux/tcp.h>)
 #include <linux/tcp.h>
 #define	HAVE_BYTES_ACKED
+#define	STATE_ESTABLISHED	1	/* tcpi_state; named for the kernel only */
+#define	STATE_CLOSE_WAIT	8
 #endif
 #if __has_include(<linux/sockios.h>)
 #include <linux/sockios.h>
@@ -181,8 +183,9 @@ tcp_progress(int fd, bool *exact)
 	return ((uint64_t)queued);
 }
 
-enum tcp_peer_state
-tcp_peer_state(int fd)
+/* What poll(2) and recv(2) tell of the peer. */
+static enum tcp_peer_state
+peer_state(int fd)
 {
 	struct pollfd p = { .fd = fd, .events = 0 };
 	char c;
@@ -199,4 +202,33 @@ tcp_peer_state(int fd)
 	if (recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
 		return (TCP_HALF_CLOSED);
 	return (TCP_THERE);
+}
+
+void
+tcp_look(int fd, struct tcp_look *out)
+{
+#ifdef HAVE_BYTES_ACKED
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+	    len >= offsetof(struct tcp_info, tcpi_last_data_recv) +
+	    sizeof(info.tcpi_last_data_recv)) {
+		out->quiet_ms = info.tcpi_last_data_recv;
+		out->peer = info.tcpi_state == STATE_ESTABLISHED ? TCP_THERE :
+		    info.tcpi_state == STATE_CLOSE_WAIT ? TCP_HALF_CLOSED :
+		    TCP_GONE;
+		return;
+	}
+#endif
+	out->quiet_ms = -1;
+	out->peer = peer_state(fd);
+}
+
+void
+tcp_drop(int fd)
+{
+	struct linger l = { .l_onoff = 1, .l_linger = 0 };
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
 }

@@ -24,7 +24,13 @@ void	tcp_peer(const struct sockaddr *sa, char out[TCP_PEER]);
 uint64_t tcp_progress(int fd, bool *exact);
 
 enum tcp_peer_state { TCP_THERE, TCP_HALF_CLOSED, TCP_GONE };
-/* Whether the peer has reset the connection or sent its FIN. */
-enum tcp_peer_state tcp_peer_state(int fd);
+struct tcp_look {
+	enum tcp_peer_state	peer;	/* it sent its FIN, or a reset */
+	int64_t			quiet_ms; /* since its last byte; -1: unknown */
+};
+/* One system call, where the kernel tells. */
+void	tcp_look(int fd, struct tcp_look *out);
+/* What close(2) finds in the send queue is dropped, with a reset. */
+void	tcp_drop(int fd);
 
 #endif

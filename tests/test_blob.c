@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,7 +21,7 @@
 
 #include <cmocka.h>
 
-#include "edge/blob.h"
+#include "edge/memory.h"
 #include "proto/fd.h"
 
 #define	SIZE	1000u			/* of a test blob */
@@ -459,7 +460,6 @@ test_damaged_blobs_are_dropped(void **state)
 {
 	struct place *p = *state;
 	char junk[SIZE + 5], name[128];
-	struct httpd_body *body;
 	struct blob_stats st;
 	struct blob *b;
 	size_t i;
@@ -477,9 +477,8 @@ test_damaged_blobs_are_dropped(void **state)
 		b = get(p, (unsigned)i);
 		assert_int_equal(b == NULL, damage[i].other_size);
 		if (b != NULL) {
-			body = blob_body(&b);
-			assert_null(body);
-			assert_null(b);
+			assert_null(memory_load(b));
+			blob_put(&b);
 		}
 		if (have(p, (unsigned)i) || on_disk(p, name))
 			fail_msg("%s", damage[i].what);
@@ -491,33 +490,51 @@ test_damaged_blobs_are_dropped(void **state)
 	assert_int_equal(st.dropped, 1);	/* since the restart */
 }
 
+/* A blob's bytes, brought to memory if they are not there. */
+static struct memory *
+load(struct place *p, unsigned i)
+{
+	struct blob *b = get(p, i);
+	struct memory *m;
+
+	assert_non_null(b);
+	m = memory_load(b);
+	assert_non_null(m);
+	blob_put(&b);
+	return (m);
+}
+
 static void
-test_small_bodies_come_from_memory(void **state)
+test_bodies_come_from_memory(void **state)
 {
 	struct place *p = *state;
-	struct httpd_body *body;
 	struct blob_stats st;
+	struct memory *m, *again;
+	struct digest d;
 	char name[128];
-	struct blob *b;
 
 	assert_int_equal(put(p, 1), 0);
-	b = get(p, 1);
-	body = blob_body(&b);
-	assert_non_null(body);
-	httpd_body_destroy(&body);
-	blob_store_stats(p->store, &st);
-	assert_int_equal(st.memory, SIZE);
+	d = id(1);
+	assert_null(memory_get(p->store, &d, SIZE));
+	m = load(p, 1);
+	assert_true(memory_resident(m, 0, SIZE));
 	/* The disk is not asked any more. */
 	assert_int_equal(unlinkat(p->fd, path_of(1, false, name), 0), 0);
-	b = get(p, 1);
-	body = blob_body(&b);
-	assert_non_null(body);
-	/* The bytes outlive the blob. */
+	again = memory_get(p->store, &d, SIZE);
+	assert_ptr_equal(again, m);
+	assert_null(memory_get(p->store, &d, SIZE + 1));
+	memory_unref(again);
+	blob_store_stats(p->store, &st);
+	assert_true(st.memory + st.mapped > 0);
+	/* What is being sent is not evicted; */
+	blob_store_limits(p->store, 0, 0);
+	assert_true(have(p, 1));
+	/* what was, is, and its bytes go with it. */
+	memory_unref(m);
 	blob_store_limits(p->store, 0, 0);
 	assert_false(have(p, 1));
-	httpd_body_destroy(&body);
 	blob_store_stats(p->store, &st);
-	assert_int_equal(st.memory, 0);
+	assert_true(st.memory == 0 && st.mapped == 0);
 }
 
 static atomic_bool done;
@@ -563,6 +580,138 @@ test_threads(void **state)
 		assert_int_equal(pthread_join(t[i], NULL), 0);
 }
 
+#define	MANY	12000u		/* more than are looked at before a start ends */
+
+/* As a store leaves it, without its syncing. */
+static void
+place(struct place *p, unsigned i)
+{
+	char buf[SIZE], name[128];
+
+	(void)content(i, buf);
+	(void)path_of(i, false, name);
+	name[strlen("blob/ab")] = '\0';
+	if (mkdirat(p->fd, name, 0755) == -1)
+		assert_int_equal(errno, EEXIST);
+	write_file(p, path_of(i, false, name), buf, SIZE);
+}
+
+static struct blob_stats
+counted(struct place *p)
+{
+	struct blob_stats st;
+	int i;
+
+	for (i = 0; i < 6000; i++) {
+		blob_store_stats(p->store, &st);
+		if (!st.counting)
+			return (st);
+		(void)poll(NULL, 0, 10);
+	}
+	fail_msg("sizes are never known");
+	return (st);
+}
+
+static void
+test_many_are_served_while_they_are_counted(void **state)
+{
+	struct place *p = *state;
+	struct blob_stats st;
+	char name[128];
+	unsigned i;
+	struct blob *b;
+	size_t len;
+
+	for (i = 0; i < MANY; i++)
+		place(p, i);
+	write_file(p, path_of(7, false, name), "x", 1);
+	assert_int_equal(unlinkat(p->fd, path_of(8, false, name), 0), 0);
+	assert_int_equal(symlinkat("/etc/passwd", p->fd, name), 0);
+	restart(p, UINT64_MAX / 2);
+	/* What is no blob is found out by counting or by opening. */
+	for (i = 7; i < 9; i++)
+		if ((b = get(p, i)) != NULL) {
+			assert_null(blob_slurp(b, &len));
+			blob_put(&b);
+		}
+	for (i = 10; i < MANY; i++)
+		hit(p, i);
+	assert_int_equal(put(p, MANY), 0);
+	st = counted(p);
+	assert_false(have(p, 7) || have(p, 8));
+	assert_false(on_disk(p, path_of(7, false, name)));
+	assert_false(on_disk(p, path_of(8, false, name)));
+	assert_int_equal(st.count, MANY - 1);
+	assert_int_equal(st.bytes, (MANY - 1) * SIZE);
+	/* All asked for: still, one goes for one. */
+	blob_store_limits(p->store, st.bytes, 0);
+	for (i = MANY + 1; i < MANY + 10; i++)
+		assert_int_equal(put(p, i), 0);
+	blob_store_stats(p->store, &st);
+	assert_int_equal(st.evicted, 9);
+	assert_int_equal(st.count, MANY - 1);
+}
+
+static void
+test_the_budget_waits_for_counting(void **state)
+{
+	struct place *p = *state;
+	struct blob_stats st;
+	unsigned i;
+
+	for (i = 0; i < MANY; i++)
+		place(p, i);
+	restart(p, 100 * SIZE);
+	assert_int_equal(put(p, MANY), 0);
+	(void)counted(p);
+	assert_int_equal(put(p, MANY + 1), 0);
+	blob_store_stats(p->store, &st);
+	assert_int_equal(st.count, 100);
+	assert_int_equal(st.bytes, 100 * SIZE);
+	assert_int_equal(st.evicted, MANY + 2 - 100);
+}
+
+/* Fills what others make go, and makes it go itself. */
+static void *
+filler(void *arg)
+{
+	struct place *p = arg;
+	char buf[SIZE];
+	struct digest d;
+	bool fresh;
+	unsigned i;
+	int fd;
+
+	for (i = 0; i < 600; i++) {
+		d = content(i % 12, buf);
+		if ((fd = blob_partial_open(p->store, &d, SIZE, &fresh)) == -1)
+			continue;
+		if (fd_pwrite_all(fd, buf, SIZE, 0) == -1 ||
+		    blob_partial_commit(p->store, &d, fd) == -1)
+			abort();
+		fd_close(&fd);
+	}
+	return (NULL);
+}
+
+static void
+test_filled_again_while_it_goes(void **state)
+{
+	struct place *p = *state;
+	char name[128];
+	pthread_t t[4];
+	unsigned i;
+
+	blob_store_limits(p->store, 5 * SIZE, 0);
+	for (i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, filler, p), 0);
+	for (i = 0; i < 4; i++)
+		assert_int_equal(pthread_join(t[i], NULL), 0);
+	for (i = 0; i < 12; i++)
+		assert_int_equal(have(p, i),
+		    on_disk(p, path_of(i, false, name)));
+}
+
 #define	T(f)	cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int
@@ -579,8 +728,11 @@ main(void)
 		T(test_restart),
 		T(test_partials_go),
 		T(test_damaged_blobs_are_dropped),
-		T(test_small_bodies_come_from_memory),
+		T(test_bodies_come_from_memory),
 		T(test_threads),
+		T(test_many_are_served_while_they_are_counted),
+		T(test_the_budget_waits_for_counting),
+		T(test_filled_again_while_it_goes),
 	};
 
 	(void)cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -163,6 +163,18 @@ static const struct {
 	    "e.conf:6: \"cache-size\" must be a size (K, M, G or T may follow) from 1K to 1048576T, not \"16777216T\"" },
 	{ LEAST "http\n    threads = \"65\"\n",
 	    "e.conf:6: \"threads\" must be a number from 0 to 64, not \"65\"" },
+	{ LEAST "http\n    connections = \"0\"\n",
+	    "e.conf:6: \"connections\" must be a number from 1 to 1000000, not \"0\"" },
+	{ LEAST "http\n    head-size = \"1K\"\n",
+	    "e.conf:6: \"head-size\" must be a size (K, M, G or T may follow) from 4K to 256K, not \"1K\"" },
+	{ LEAST "http\n    head-timeout = \"0\"\n",
+	    "e.conf:6: \"head-timeout\" must be a time (s, m, h or d may follow) from 1s to 1h, not \"0\"" },
+	{ LEAST "http\n    low-rate = \"2G\"\n",
+	    "e.conf:6: \"low-rate\" must be a size (K, M, G or T may follow) from 0 to 1G, not \"2G\"" },
+	{ LEAST "http\n    stop-timeout = \"2h\"\n",
+	    "e.conf:6: \"stop-timeout\" must be a time (s, m, h or d may follow) from 0 to 1h, not \"2h\"" },
+	{ LEAST "http\n    head-timout = \"5\"\n",
+	    "e.conf:6: unknown key \"head-timout\" (did you mean \"head-timeout\"?)" },
 	{ LEAST "http\n    threads = \"-1\"\n",
 	    "e.conf:6: \"threads\" must be a number from 0 to 64, not \"-1\"" },
 	{ LEAST "http\n    threads = \"\"\n",
@@ -337,7 +349,15 @@ has_defaults(void **state)
 	assert_int_equal(c->grace, 86400);
 	assert_int_equal(c->http_listen.n, 1);
 	assert_string_equal(c->http_listen.v[0], "[::]:80");
-	assert_int_equal(c->connections, 10000);
+	assert_int_equal(c->limits.connections, 10000);
+	assert_int_equal(c->limits.per_address, 256);
+	assert_int_equal(c->limits.requests_per_connection, 10000);
+	assert_int_equal(c->limits.head_size, 16384);
+	assert_int_equal(c->limits.head_timeout, 15);
+	assert_int_equal(c->limits.idle_timeout, 75);
+	assert_int_equal(c->limits.low_rate, 1024);
+	assert_int_equal(c->limits.low_time, 60);
+	assert_int_equal(c->limits.stop_timeout, 30);
 	assert_int_equal(c->min_free, 2ull << 30);
 	assert_int_equal(c->fill_low_rate, 10240);
 	assert_int_equal(c->fill_aside, 60);

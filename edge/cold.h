@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef EDGE_COLD_H
+#define	EDGE_COLD_H
+
+#include <stdint.h>
+
+#include "edge/blob.h"
+
+/*
+ * Blobs whose bytes are not in memory: a few threads wait for the disk, so that
+ * no HTTP thread does.
+ */
+struct cold_pool;
+struct cold;				/* one request's */
+
+struct cold_pool *cold_pool_new(void);		/* starts threads; NULL: errno */
+void		 cold_pool_destroy(struct cold_pool **p); /* no request left */
+
+/*
+ * len bytes from off of a blob, whose reference is taken over.  wake(arg) is
+ * called whenever cold_state() or the body has something new, by any thread,
+ * and never after cold_destroy().  NULL: out of memory.
+ */
+struct cold	*cold_new(struct cold_pool *p, struct blob **b, uint64_t off,
+		    uint64_t len, void (*wake)(void *arg), void *arg);
+void		 cold_destroy(struct cold **c);
+
+enum cold_state { COLD_WAIT, COLD_READY, COLD_FAILED };
+enum cold_state	 cold_state(struct cold *c);
+/* When ready: the body.  Takes c over.  NULL: out of memory. */
+struct httpd_body *cold_body(struct cold **c);
+
+#endif

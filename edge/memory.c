@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Bytes of blobs in memory, and answers made of them.  HTTP threads take what is
+ * there under one short lock of many; threads that may wait for the disk (cold.c)
+ * bring in what is not.
+ */
+#include <sys/param.h>
+#include <sys/mman.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "edge/memory.h"
+#include "edge/table.h"
+#include "proto/check.h"
+#include "proto/fd.h"
+
+#define	MEMORY_MAGIC	0x6d656d6fu
+#define	MADE_N		2		/* of 200 and of 304 */
+#define	MADE_COST	2048		/* bytes that answers take, roughly */
+#define	SECOND_CHANCES	64		/* in a row, then the next one goes */
+#define	VECTOR		4096		/* pages asked about in one call */
+
+struct made {
+	struct made_key		 key;
+	struct httpd_prepared	*answer;
+};
+
+struct memory {
+	unsigned		 magic;
+	atomic_uint		 refs;		/* the blob's, answers' */
+	bool			 mapped;
+	atomic_bool		 hit;		/* since it was last looked at */
+	size_t			 len;
+	const char		*p;
+	struct blob		*blob;		/* while that has it; the stripe */
+	pthread_mutex_t		*stripe;	/* of the blob */
+	struct made		 made[MADE_N];	/* the blob's stripe */
+	TAILQ_ENTRY(memory)	 link;		/* the cache's lock */
+	char			 data[];
+};
+
+void
+memory_init(struct memory_cache *c, uint64_t max_bytes)
+{
+
+	(void)pthread_mutex_init(&c->lock, NULL);
+	TAILQ_INIT(&c->list);
+	c->max_bytes = max_bytes;
+}
+
+void
+memory_free(struct memory_cache *c)
+{
+
+	CHECK(TAILQ_EMPTY(&c->list));
+	(void)pthread_mutex_destroy(&c->lock);
+}
+
+struct memory *
+memory_ref(struct memory *m)
+{
+
+	CHECK_OBJ(m, MEMORY_MAGIC);
+	(void)atomic_fetch_add_explicit(&m->refs, 1, memory_order_relaxed);
+	return (m);
+}
+
+void
+memory_unref(void *memory)
+{
+	struct memory *m = memory;
+
+	if (m == NULL)
+		return;
+	CHECK_OBJ(m, MEMORY_MAGIC);
+	if (atomic_fetch_sub(&m->refs, 1) != 1)
+		return;
+	if (m->mapped)
+		(void)munmap((void *)(uintptr_t)m->p, m->len);
+	explicit_bzero(&m->magic, sizeof(m->magic));
+	free(m);
+}
+
+static unsigned
+made_at(unsigned status)
+{
+
+	return (status == 304);
+}
+
+bool
+memory_in_use(const struct memory *m)
+{
+	unsigned i, own = 1;
+
+	if (m == NULL)
+		return (false);
+	for (i = 0; i < MADE_N; i++) {
+		if (m->made[i].answer == NULL)
+			continue;
+		if (httpd_prepared_shared(m->made[i].answer))
+			return (true);
+		own++;
+	}
+	return (atomic_load(&m->refs) > own);
+}
+
+/* The cache is locked, also below. */
+static void
+forget(struct memory_cache *c, struct memory *m)
+{
+	struct made made[MADE_N];
+	unsigned i;
+
+	(void)pthread_mutex_lock(m->stripe);
+	memcpy(made, m->made, sizeof(made));
+	memset(m->made, 0, sizeof(m->made));
+	m->blob->memory = NULL;
+	m->blob = NULL;
+	(void)pthread_mutex_unlock(m->stripe);
+	TAILQ_REMOVE(&c->list, m, link);
+	if (m->mapped)
+		c->nmapped--;
+	else
+		c->bytes -= m->len + MADE_COST;
+	for (i = 0; i < MADE_N; i++)
+		httpd_prepared_unref(&made[i].answer);
+	memory_unref(m);
+}
+
+void
+memory_forget(struct blob *b)
+{
+	struct memory_cache *c = &b->store->memory;
+
+	(void)pthread_mutex_lock(&c->lock);
+	if (b->memory != NULL)
+		forget(c, b->memory);
+	(void)pthread_mutex_unlock(&c->lock);
+}
+
+static bool
+too_much(const struct memory_cache *c)
+{
+
+	return (c->bytes > c->max_bytes || c->nmapped > MEMORY_MAPPED);
+}
+
+/* Oldest first, with a second chance for what was hit. */
+static void
+trim(struct memory_cache *c)
+{
+	struct memory *m;
+	unsigned chances = 0;
+
+	while (too_much(c) && (m = TAILQ_LAST(&c->list, memory_list)) != NULL) {
+		if (chances < SECOND_CHANCES &&
+		    atomic_exchange(&m->hit, false)) {
+			chances++;
+			TAILQ_REMOVE(&c->list, m, link);
+			TAILQ_INSERT_HEAD(&c->list, m, link);
+			continue;
+		}
+		chances = 0;
+		forget(c, m);
+	}
+}
+
+void
+memory_limit(struct memory_cache *c, uint64_t max_bytes)
+{
+
+	(void)pthread_mutex_lock(&c->lock);
+	c->max_bytes = max_bytes;
+	trim(c);
+	(void)pthread_mutex_unlock(&c->lock);
+}
+
+void
+memory_stats(struct memory_cache *c, uint64_t *bytes, uint64_t *mapped)
+{
+
+	(void)pthread_mutex_lock(&c->lock);
+	*bytes = c->bytes;
+	*mapped = c->nmapped;
+	(void)pthread_mutex_unlock(&c->lock);
+}
+
+static void
+note_hit(atomic_bool *bit)
+{
+
+	if (!atomic_load_explicit(bit, memory_order_relaxed))
+		atomic_store_explicit(bit, true, memory_order_relaxed);
+}
+
+/* The stripe is locked. */
+static struct memory *
+find(struct blob_store *s, const struct digest *d, uint64_t size)
+{
+	struct blob *b = table_find(s, d);
+
+	if (b == NULL || !table_complete(b) || b->size != size ||
+	    b->memory == NULL)
+		return (NULL);
+	note_hit(&b->visited);
+	note_hit(&b->memory->hit);
+	return (b->memory);
+}
+
+struct memory *
+memory_get(struct blob_store *s, const struct digest *d, uint64_t size)
+{
+	pthread_mutex_t *stripe = table_stripe(s, d);
+	struct memory *m;
+
+	(void)pthread_mutex_lock(stripe);
+	if ((m = find(s, d, size)) != NULL)
+		(void)memory_ref(m);
+	(void)pthread_mutex_unlock(stripe);
+	return (m);
+}
+
+static bool
+key_eq(const struct made_key *a, const struct made_key *b)
+{
+
+	return (a->serial == b->serial && a->time == b->time &&
+	    a->status == b->status);
+}
+
+struct httpd_prepared *
+memory_made(struct blob_store *s, const struct digest *d, uint64_t size,
+    const struct made_key *k)
+{
+	pthread_mutex_t *stripe = table_stripe(s, d);
+	struct httpd_prepared *p = NULL;
+	struct memory *m;
+	struct made *made;
+
+	(void)pthread_mutex_lock(stripe);
+	if ((m = find(s, d, size)) != NULL) {
+		made = &m->made[made_at(k->status)];
+		if (made->answer != NULL && key_eq(&made->key, k))
+			p = httpd_prepared_ref(made->answer);
+	}
+	(void)pthread_mutex_unlock(stripe);
+	/* m lives as long as p. */
+	if (p != NULL && k->status == 200 && !memory_resident(m, 0, m->len))
+		httpd_prepared_unref(&p);
+	return (p);
+}
+
+void
+memory_keep(struct memory *m, const struct made_key *k,
+    struct httpd_prepared *p)
+{
+	struct made *made = &m->made[made_at(k->status)];
+	struct httpd_prepared *was = p;
+
+	CHECK_OBJ(m, MEMORY_MAGIC);
+	(void)httpd_prepared_ref(p);
+	(void)pthread_mutex_lock(m->stripe);
+	if (m->blob != NULL) {		/* nobody else would let go of it */
+		was = made->answer;
+		made->answer = p;
+		made->key = *k;
+	}
+	(void)pthread_mutex_unlock(m->stripe);
+	httpd_prepared_unref(&was);
+}
+
+const void *
+memory_bytes(const struct memory *m)
+{
+
+	return (m->p);
+}
+
+bool
+memory_resident(const struct memory *m, uint64_t off, uint64_t len)
+{
+	unsigned char present[VECTOR];
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), n, i;
+	uint64_t end = off + len;
+
+	if (!m->mapped)
+		return (true);
+	CHECK(off <= m->len && len <= m->len - off);
+	for (off -= off % page; off < end; off += n * page) {
+		n = (size_t)MIN((end - off + page - 1) / page, VECTOR);
+		if (mincore((void *)(uintptr_t)(m->p + off), n * page,
+		    (void *)present) == -1)
+			return (true);
+		for (i = 0; i < n; i++)
+			if ((present[i] & 1) == 0)
+				return (false);
+	}
+	return (true);
+}
+
+struct httpd_body *
+memory_body(struct memory **mp)
+{
+	struct httpd_body *body;
+
+	CHECK_OBJ(*mp, MEMORY_MAGIC);
+	if ((body = httpd_body_mem((*mp)->p, (*mp)->len, memory_unref,
+	    *mp)) == NULL)
+		memory_unref(*mp);
+	*mp = NULL;
+	return (body);
+}
+
+/* With one reference and nothing to send yet. */
+static struct memory *
+memory_new(struct blob *b, size_t room)
+{
+	struct memory *m;
+
+	if ((m = calloc(1, sizeof(*m) + room)) == NULL)
+		return (NULL);
+	m->magic = MEMORY_MAGIC;
+	atomic_init(&m->refs, 1);
+	m->stripe = table_stripe(b->store, &b->digest);
+	m->len = b->size;
+	m->p = m->data;
+	return (m);
+}
+
+static struct memory *
+load_copy(struct blob *b)
+{
+	struct memory *m;
+
+	if ((m = memory_new(b, b->size)) != NULL &&
+	    blob_read(b, m->data) == -1) {
+		memory_unref(m);
+		m = NULL;
+	}
+	return (m);
+}
+
+static struct memory *
+load_mapping(struct blob *b)
+{
+	struct memory *m;
+	void *p;
+	int fd;
+
+	if ((fd = blob_open(b)) == -1)
+		return (NULL);
+	p = mmap(NULL, b->size, PROT_READ, MAP_SHARED, fd, 0);
+	fd_close(&fd);
+	if (p == MAP_FAILED)
+		return (NULL);
+	if ((m = memory_new(b, 0)) == NULL) {
+		(void)munmap(p, b->size);
+		return (NULL);
+	}
+	m->mapped = true;
+	m->p = p;
+	return (m);
+}
+
+/* Gives it to its blob, unless that is gone or has some already. */
+static void
+keep(struct memory *m, struct blob *b)
+{
+	struct memory_cache *c = &b->store->memory;
+
+	(void)pthread_mutex_lock(&c->lock);
+	(void)pthread_mutex_lock(m->stripe);
+	if (table_complete(b) && b->memory == NULL) {
+		b->memory = memory_ref(m);
+		m->blob = b;
+	}
+	(void)pthread_mutex_unlock(m->stripe);
+	if (m->blob == b) {
+		TAILQ_INSERT_HEAD(&c->list, m, link);
+		if (m->mapped)
+			c->nmapped++;
+		else
+			c->bytes += m->len + MADE_COST;
+		trim(c);
+	}
+	(void)pthread_mutex_unlock(&c->lock);
+}
+
+struct memory *
+memory_load(struct blob *b)
+{
+	struct memory *m;
+
+	if ((m = memory_get(b->store, &b->digest, b->size)) != NULL)
+		return (m);
+	m = b->size > MEMORY_COPY_MAX ? load_mapping(b) : load_copy(b);
+	if (m != NULL)
+		keep(m, b);
+	return (m);
+}
