@@ -50,8 +50,8 @@ EDGE =		edge/blob.c edge/blob_scan.c edge/cold.c edge/evict.c edge/fill.c edge/f
 		edge/sync_table.c edge/table.c edge/upstream.c edge/waiters.c \
 		edge/walk.c
 TESTS =		tests/test_accesslog.c tests/test_announce.c \
-		tests/test_answer.c tests/test_blob.c tests/test_config.c \
-		tests/test_daemon.c tests/test_fill.c tests/test_framing.c \
+		tests/test_answer.c tests/test_blob.c tests/test_cold.c \
+		tests/test_config.c tests/test_daemon.c tests/test_fill.c tests/test_framing.c \
 		tests/test_head.c tests/test_httpd.c tests/test_keycmd.c \
 		tests/test_keys.c tests/test_lease.c tests/test_manifest.c \
 		tests/test_message.c tests/test_proto.c tests/test_publish.c \
@@ -102,7 +102,7 @@ master/pkgcast-master: master/main.o master/libmaster.a $(BOTH)
 	$(LD) -o $@ master/main.o master/libmaster.a $(BOTH) $(LIBS)
 edge/pkgcast-edge: edge/main.o edge/libedge.a $(BOTH)
 	$(LD) -o $@ edge/main.o edge/libedge.a $(BOTH) $(LIBS)
-$(TESTS:.c=) $(FUZZ:.c=): $(ARCHIVES)
+$(TESTS:.c=) $(FUZZ:.c=) tests/bench_store: $(ARCHIVES)
 
 # The whole test suite; `checks` is what is run once all is installed, and by
 # the sanitizer variants in their copies.
@@ -125,6 +125,33 @@ demo:
 KILLS =		200
 torture: programs
 	sh integration/run-tests integration/test_crash.py --kills $(KILLS)
+
+# Everything at once for a long time, each answer checked; SOAK are options, as
+# --variant tsan.  What cold files on a slow disk do to hits (Linux, root).
+SOAK =		--minutes 30
+soak:
+	@sh integration/deps check
+	@$(MAKE) programs
+	integration/soak $(SOAK)
+slowdisk:
+	@sh integration/deps check
+	@$(MAKE) programs
+	integration/slowdisk
+
+# The edge beside four peers, on a quiet machine (Linux); BENCH are options, as
+# --quick or --growth.
+BENCH =
+bench:
+	@sh integration/deps bench
+	@$(MAKE) programs
+	integration/bench $(BENCH)
+
+# The edge's blob store with so many blobs.
+BLOBS =		1000000
+bench-store:
+	@sh integration/deps check
+	@$(MAKE) programs tests/bench_store
+	sh integration/bench-store $(BLOBS)
 
 # Each in a copy of the sources below build/.
 asan:
@@ -155,11 +182,13 @@ install: programs
 
 clean:
 	rm -rf build
-	rm -f */*.o */*.d */*.a $(PROGRAMS) $(TESTS:.c=) $(FUZZ:.c=)
+	rm -f */*.o */*.d */*.a $(PROGRAMS) $(TESTS:.c=) $(FUZZ:.c=) \
+	    tests/bench_store
 
-.PHONY: all programs check checks unit demo torture asan tsan clang fuzz lint \
-	install clean
+.PHONY: all programs check checks unit demo bench bench-store torture soak \
+	slowdisk asan tsan \
+	clang fuzz lint install clean
 
 # On one line: bmake reads no list of files that goes over several.
 DEPS =		$(PROTO:.c=.d) $(KEYS:.c=.d) $(MASTER:.c=.d) $(COMMAND:.c=.d) $(EDGE:.c=.d) $(TESTS:.c=.d) $(FUZZ:.c=.d)
--include $(DEPS) master/main.d master/pkgcast.d edge/main.d
+-include $(DEPS) master/main.d master/pkgcast.d edge/main.d tests/bench_store.d
