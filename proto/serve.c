@@ -170,6 +170,28 @@ look_pinned(struct serve *s, struct httpd_request *r, struct look *l,
 	return (OUT_REPLY);
 }
 
+/*
+ * A download that goes on after a switch: its If-Range names the digest of what
+ * the path was.  Then it gets the rest of that, and not of another file.
+ */
+static void
+find_resumed(struct httpd_request *r, const struct site_set *set,
+    const char *path, struct site_file *found)
+{
+	const struct http_fields *q = httpd_fields(r);
+	const char *s = q->if_range;
+	struct site_file was;
+	struct digest d;
+
+	if (q->range == NULL || s == NULL || strlen(s) != DIGEST_HEX + 2 ||
+	    s[0] != '"' || s[DIGEST_HEX + 1] != '"' ||
+	    digest_parse(&d, s + 1, DIGEST_HEX) == -1 ||
+	    digest_eq(&d, &found->facts.digest))
+		return;
+	if (site_find_was(set, path, &d, &was))
+		*found = was;
+}
+
 static enum outcome
 look_path(struct serve *s, struct httpd_request *r, struct look *l,
     const struct site_view *view, const char *path)
@@ -201,6 +223,7 @@ look_path(struct serve *s, struct httpd_request *r, struct look *l,
 		return (refuse(l, 404, &o), OUT_REPLY);
 	if (site_find(set, rest, clock_real(), s->grace, &found) != SITE_FOUND)
 		return (refuse(l, 404, &o));
+	find_resumed(r, set, rest, &found);
 	o.generation = found.head->generation;
 	return (answer_path(s, r, l, &found, rest, false, &o));
 }

@@ -291,6 +291,19 @@ site_find(const struct site_set *set, const char *path, int64_t now,
 	return (SITE_ABSENT);
 }
 
+bool
+site_find_was(const struct site_set *set, const char *path,
+    const struct digest *d, struct site_file *f)
+{
+	size_t i, len = strlen(path);
+
+	for (i = 0; i < set->nearlier; i++)
+		if (in_delta(set->earlier[i], path, len, f) &&
+		    digest_eq(&f->facts.digest, d))
+			return (true);
+	return (false);
+}
+
 enum site_found
 site_find_in(const struct site_set *set, uint64_t generation,
     const char *path, struct site_file *f)

@@ -68,6 +68,10 @@ const struct site_set	*site_match(const struct site_view *v,
  * within `grace` seconds before `now`, in an earlier one. */
 enum site_found	site_find(const struct site_set *set, const char *path,
 		    int64_t now, int64_t grace, struct site_file *f);
+/* What path was in the newest earlier generation that had that content there.
+ * Takes a linear time in the number of kept generations. */
+bool		site_find_was(const struct site_set *set, const char *path,
+		    const struct digest *d, struct site_file *f);
 /* Path in exactly that generation. */
 enum site_found	site_find_in(const struct site_set *set, uint64_t generation,
 		    const char *path, struct site_file *f);

@@ -379,6 +379,47 @@ says_what_the_daemon_found(void **state)
 	atomic_store(&got, SERVE_BODY);
 }
 
+/* The rest of what If-Range names, while a kept generation has it; of the
+ * current file, if it names that; else the whole current file. */
+static void
+goes_on_with_what_a_download_began(void **state)
+{
+	static const struct {
+		const char *content;
+		int status;
+		const char *body, *range, *cache_status;
+	} resumed[] = {
+		{ "one", 206, "ne", "bytes 1-2/3",
+		    "pkgcast; hit; key=\"s/t@1\"" },
+		{ "two", 206, "wo", "bytes 1-2/3",
+		    "pkgcast; hit; key=\"s/t@3\"" },
+		{ "three", 200, "two", NULL, "pkgcast; hit; key=\"s/t@3\"" },
+	};
+	char fields[256], hex[DIGEST_HEX + 1], value[512];
+	struct web_answer a;
+	struct digest d;
+	const char *range;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(resumed) / sizeof(resumed[0]); i++) {
+		digest_of(&d, resumed[i].content, strlen(resumed[i].content));
+		(void)snprintf(fields, sizeof(fields), "Range: bytes=1-\r\n"
+		    "If-Range: \"%s\"\r\n", digest_hex(&d, hex));
+		ask("GET", "/s/t/a", fields, &a);
+		assert_int_equal(a.status, resumed[i].status);
+		assert_string_equal(a.body, resumed[i].body);
+		range = web_field(&a, "Content-Range", value);
+		if (resumed[i].range == NULL)
+			assert_null(range);
+		else
+			assert_string_equal(range, resumed[i].range);
+		assert_string_equal(web_field(&a, "Cache-Status", value),
+		    resumed[i].cache_status);
+		web_free(&a);
+	}
+}
+
 static void
 keeps_to_the_lease(void **state)
 {
@@ -475,6 +516,7 @@ main(void)
 		cmocka_unit_test(refuses_other_methods),
 		cmocka_unit_test(asks_for_no_bytes_where_none_are_sent),
 		cmocka_unit_test(says_what_the_daemon_found),
+		cmocka_unit_test(goes_on_with_what_a_download_began),
 		cmocka_unit_test(keeps_to_the_lease),
 		cmocka_unit_test(asks_once_for_what_it_does_not_know),
 	};
