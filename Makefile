@@ -44,20 +44,23 @@ COMMAND =	master/client.c master/cmd_edge.c master/cmd_publish.c \
 		master/fetch.c master/progress.c master/record.c \
 		master/release.c master/scan.c master/scan_cache.c \
 		master/scan_read.c master/send.c master/send_state.c
-EDGE =		edge/blob.c edge/blob_scan.c edge/cold.c edge/evict.c edge/fill.c edge/follow.c edge/health.c \
+EDGE =		edge/blob.c edge/blob_scan.c edge/cold.c edge/evict.c \
+		edge/fill.c edge/follow.c edge/health.c \
 		edge/held.c edge/lease.c edge/link.c edge/memory.c edge/pull.c edge/reply.c \
 		edge/serve.c edge/status.c edge/sync.c edge/sync_fetch.c \
 		edge/sync_table.c edge/table.c edge/upstream.c edge/waiters.c \
 		edge/walk.c
 TESTS =		tests/test_accesslog.c tests/test_announce.c \
 		tests/test_answer.c tests/test_blob.c tests/test_cold.c \
-		tests/test_config.c tests/test_daemon.c tests/test_fill.c tests/test_framing.c \
-		tests/test_head.c tests/test_httpd.c tests/test_keycmd.c \
+		tests/test_config.c tests/test_daemon.c tests/test_fill.c \
+		tests/test_framing.c tests/test_head.c tests/test_httpd.c tests/test_keycmd.c \
 		tests/test_keys.c tests/test_lease.c tests/test_manifest.c \
 		tests/test_message.c tests/test_proto.c tests/test_publish.c \
 		tests/test_record.c tests/test_recover.c tests/test_roster.c \
 		tests/test_route.c tests/test_scan.c tests/test_serve.c \
 		tests/test_site.c tests/test_trust.c tests/test_zap.c
+# Programs that measure: nothing to pass or fail.
+MEASURES =	tests/bench_body.c tests/bench_lookup.c tests/bench_store.c
 FUZZ =		tests/fuzz_answer.c tests/fuzz_cert.c tests/fuzz_config.c \
 		tests/fuzz_framing.c tests/fuzz_head.c tests/fuzz_lease.c \
 		tests/fuzz_manifest.c tests/fuzz_minisign.c \
@@ -102,7 +105,7 @@ master/pkgcast-master: master/main.o master/libmaster.a $(BOTH)
 	$(LD) -o $@ master/main.o master/libmaster.a $(BOTH) $(LIBS)
 edge/pkgcast-edge: edge/main.o edge/libedge.a $(BOTH)
 	$(LD) -o $@ edge/main.o edge/libedge.a $(BOTH) $(LIBS)
-$(TESTS:.c=) $(FUZZ:.c=) tests/bench_store: $(ARCHIVES)
+$(TESTS:.c=) $(FUZZ:.c=) $(MEASURES:.c=): $(ARCHIVES)
 
 # The whole test suite; `checks` is what is run once all is installed, and by
 # the sanitizer variants in their copies.
@@ -148,6 +151,10 @@ bench:
 
 # The edge's blob store with so many blobs.
 BLOBS =		1000000
+# Where from bytes are sent best; what finding a path costs.
+bench-parts: $(MEASURES:.c=)
+	tests/bench_body
+	tests/bench_lookup
 bench-store:
 	@sh integration/deps check
 	@$(MAKE) programs tests/bench_store
@@ -183,12 +190,12 @@ install: programs
 clean:
 	rm -rf build
 	rm -f */*.o */*.d */*.a $(PROGRAMS) $(TESTS:.c=) $(FUZZ:.c=) \
-	    tests/bench_store
+	    $(MEASURES:.c=)
 
-.PHONY: all programs check checks unit demo bench bench-store torture soak \
+.PHONY: all programs check checks unit demo bench bench-parts bench-store torture soak \
 	slowdisk asan tsan \
 	clang fuzz lint install clean
 
 # On one line: bmake reads no list of files that goes over several.
 DEPS =		$(PROTO:.c=.d) $(KEYS:.c=.d) $(MASTER:.c=.d) $(COMMAND:.c=.d) $(EDGE:.c=.d) $(TESTS:.c=.d) $(FUZZ:.c=.d)
--include $(DEPS) master/main.d master/pkgcast.d edge/main.d tests/bench_store.d
+-include $(DEPS) master/main.d master/pkgcast.d edge/main.d $(MEASURES:.c=.d)

@@ -7,6 +7,7 @@ import socket
 from conftest import SLOW
 
 FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ([!-~](?:[ -~]*[!-~])?)")
+REQUESTS = 5000                 # fewer than an edge takes on a connection
 
 
 class Closed(AssertionError):
@@ -75,11 +76,14 @@ class Wire:
 
 
 def exchange(address, requests, batch=100, again=False):
-    """The answers to many requests, (method, bytes) each, on one connection,
-    sent `batch` at a time without waiting.  again: what is not answered before
-    the connection ends is sent on another."""
-    w, i = Wire(address), 0
+    """The answers to many requests, (method, bytes) each, REQUESTS on one
+    connection, sent `batch` at a time without waiting.  again: what is not
+    answered before the connection ends is sent on another."""
+    w, i, end = Wire(address), 0, REQUESTS
     while i < len(requests):
+        if i + batch > end:
+            w.close()
+            w, end = Wire(address), i + REQUESTS
         part = requests[i:i + batch]
         try:
             w.send(b"".join(raw for _, raw in part))

@@ -630,6 +630,9 @@ conn_close(struct conn *c, bool linger)
 		t->linger[t->nlinger++].until = clock_boot_ms() + LINGER_MS;
 	}
 	(void)pthread_mutex_unlock(&t->lock);
+	/* Whoever woke it last may not have let go of it yet. */
+	(void)pthread_mutex_lock(&c->lock);
+	(void)pthread_mutex_unlock(&c->lock);
 	(void)pthread_mutex_destroy(&c->lock);
 }
 

@@ -380,17 +380,21 @@ admit(void *arg, const struct sockaddr *sa, socklen_t len)
 static void
 connection_open(struct httpd *h, struct MHD_Connection *mhd, void **ctx)
 {
-	const union MHD_ConnectionInfo *fd, *addr;
+	const union MHD_ConnectionInfo *info;
 	struct httpd_request *r;
+	int fd;
 
-	fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
-	addr = MHD_get_connection_info(mhd,
+	/* 1.0 has one place for what it tells of a connection: take it away
+	 * before asking again. */
+	info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+	fd = info != NULL ? info->connect_fd : -1;
+	info = MHD_get_connection_info(mhd,
 	    MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-	if (fd == NULL || addr == NULL)
+	if (fd == -1 || info == NULL)
 		return;			/* its requests end at request_line() */
 	if ((r = calloc(1, sizeof(*r))) == NULL || !conn_open(&r->conn,
-	    h->table, fd->connect_fd, addr->client_addr)) {
-		(void)shutdown(fd->connect_fd, SHUT_RDWR);
+	    h->table, fd, info->client_addr)) {
+		(void)shutdown(fd, SHUT_RDWR);
 		free(r);
 		return;
 	}
@@ -399,7 +403,7 @@ connection_open(struct httpd *h, struct MHD_Connection *mhd, void **ctx)
 	r->mhd = mhd;
 	httpd_request_reset(r);
 	if (h->conf.on_body == NULL)
-		httpd_recv_watch(fd->connect_fd);
+		httpd_recv_watch(fd);
 	atomic_fetch_add(&h->connections, 1);
 	*ctx = r;
 }
@@ -450,6 +454,9 @@ is_routine(const char *message)
 		"Failed to send", "Failed to parse", "Error processing request",
 		"Application reported internal error", "Too large value",
 		"Received HTTP/1.1 request without",
+		"Not enough memory in pool", "Connection was closed by remote",
+		"The request line", "The NUL character",
+		"Too many meaningless",
 	};
 	size_t i;
 

@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <microhttpd.h>
 
@@ -63,6 +64,17 @@ httpd_recv_bad(int fd)
 	    memory_order_relaxed) & BAD) != 0);
 }
 
+/* Whether none of the eight bytes at p is CR or lower; it may doubt more. */
+static bool
+all_above_cr(const unsigned char *p)
+{
+	const uint64_t ones = UINT64_MAX / 0xff;
+	uint64_t x;
+
+	(void)memcpy(&x, p, sizeof(x));
+	return (((x - ones * ('\r' + 1)) & ~x & ones * 0x80) == 0);
+}
+
 /* The state after len more bytes. */
 static unsigned
 look(unsigned state, const unsigned char *p, size_t len)
@@ -71,6 +83,8 @@ look(unsigned state, const unsigned char *p, size_t len)
 	bool cr = (state & AFTER_CR) != 0;
 
 	for (; p < end; p++) {
+		while (!cr && end - p > 8 && all_above_cr(p))
+			p += 8;
 		if (*p > '\r' && !cr)
 			continue;
 		if (*p == '\0' || cr != (*p == '\n'))

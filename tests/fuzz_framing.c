@@ -40,6 +40,8 @@ judge(const struct framing *f, char *const part[PARTS], bool uploads)
 	CHECK(!f->bad && f->nhost <= 1 && f->ntransfer == 0);
 	CHECK(f->nlength <= 1);
 	CHECK(f->length == 0 || (uploads && f->nlength == 1));
+	CHECK(!f->unexpected || strcmp(part[1], "HTTP/1.0") == 0);
+	CHECK(strpbrk(part[2], "# ") == NULL);
 }
 
 int

@@ -35,6 +35,7 @@ static const struct condition conditions[] = {
 	{ "13.1.1 list", { .if_match = "\"x\", \"tag\"" }, 200 },
 	{ "13.1.1 strong comparison", { .if_match = "W/\"tag\"" }, 412 },
 	{ "13.1.1 not a list", { .if_match = "tag" }, 412 },
+	{ "13.1.1 tag and star", { .if_match = "\"tag\", *" }, 412 },
 	{ "13.1.1 empty", { .if_match = "" }, 412 },
 
 	{ "13.1.2 If-None-Match", { .if_none_match = "\"tag\"" }, 304 },
@@ -68,6 +69,12 @@ static const struct condition conditions[] = {
 	{ "13.1.4 same", { .if_unmodified_since = DATE }, 200 },
 	{ "13.1.4 later", { .if_unmodified_since = LATER }, 200 },
 	{ "13.1.4 earlier", { .if_unmodified_since = EARLIER }, 412 },
+	{ "13.1.4 before 1970", { .if_unmodified_since =
+	    "Wed, 31 Dec 1969 23:59:59 GMT" }, 412 },
+	{ "5.6.7 leap second", { .if_unmodified_since =
+	    "Thu, 31 Dec 1998 23:59:60 GMT" }, 412 },
+	{ "5.6.7 no leap second", { .if_unmodified_since =
+	    "Thu, 31 Dec 1998 12:00:60 GMT" }, 200 },
 	{ "13.1.4 no date", { .if_unmodified_since = "x" }, 200 },
 
 	{ "13.2.2 If-Match hides If-Unmodified-Since",

@@ -653,7 +653,7 @@ test_many_are_served_while_they_are_counted(void **state)
 }
 
 static void
-test_the_budget_waits_for_counting(void **state)
+test_too_many_go_once_counted(void **state)
 {
 	struct place *p = *state;
 	struct blob_stats st;
@@ -671,25 +671,29 @@ test_the_budget_waits_for_counting(void **state)
 	assert_int_equal(st.evicted, MANY + 2 - 100);
 }
 
-/* Fills what others make go, and makes it go itself. */
+/* Opens a partial file and gives it up, over and over. */
 static void *
-filler(void *arg)
+opener(void *arg)
 {
 	struct place *p = arg;
-	char buf[SIZE];
-	struct digest d;
+	struct digest d = id(1);
+	char name[128];
 	bool fresh;
 	unsigned i;
 	int fd;
 
-	for (i = 0; i < 600; i++) {
-		d = content(i % 12, buf);
-		if ((fd = blob_partial_open(p->store, &d, SIZE, &fresh)) == -1)
+	(void)path_of(1, true, name);
+	for (i = 0; i < 1000; i++) {
+		fd = blob_partial_open(p->store, &d, SIZE, &fresh);
+		if (fd == -1) {
+			if (errno != EBUSY)
+				abort();
 			continue;
-		if (fd_pwrite_all(fd, buf, SIZE, 0) == -1 ||
-		    blob_partial_commit(p->store, &d, fd) == -1)
-			abort();
+		}
+		if (!fresh || !on_disk(p, name))
+			abort();	/* another's removal took it */
 		fd_close(&fd);
+		blob_partial_close(p->store, &d, false);
 	}
 	return (NULL);
 }
@@ -698,18 +702,47 @@ static void
 test_filled_again_while_it_goes(void **state)
 {
 	struct place *p = *state;
-	char name[128];
-	pthread_t t[4];
+	pthread_t t[3];
 	unsigned i;
 
-	blob_store_limits(p->store, 5 * SIZE, 0);
-	for (i = 0; i < 4; i++)
-		assert_int_equal(pthread_create(&t[i], NULL, filler, p), 0);
-	for (i = 0; i < 4; i++)
+	for (i = 0; i < 3; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, opener, p), 0);
+	for (i = 0; i < 3; i++)
 		assert_int_equal(pthread_join(t[i], NULL), 0);
-	for (i = 0; i < 12; i++)
-		assert_int_equal(have(p, i),
-		    on_disk(p, path_of(i, false, name)));
+	assert_int_equal(put(p, 1), 0);
+	hit(p, 1);
+}
+
+/* With the first question, all that there is goes. */
+static enum blob_named
+empties(void *arg, const struct digest *d)
+{
+	struct place *p = arg;
+
+	(void)d;
+	blob_store_named(p->store, NULL, NULL);
+	blob_store_limits(p->store, 0, 0);
+	return (BLOB_UNNAMED);
+}
+
+static void
+test_all_goes_during_a_sweep(void **state)
+{
+	struct place *p = *state;
+	struct blob_stats st;
+	unsigned i;
+
+	for (i = 0; i < 1000; i++)
+		place(p, i);
+	restart(p, UINT64_MAX / 2);
+	blob_store_named(p->store, empties, p);
+	blob_store_sweep(p->store);
+	blob_store_stats(p->store, &st);
+	assert_int_equal(st.count, 0);
+	assert_int_equal(st.bytes, 0);
+	blob_store_limits(p->store, 2 * SIZE, 0);
+	assert_int_equal(put(p, 1), 0);
+	hit(p, 1);
 }
 
 #define	T(f)	cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -731,8 +764,9 @@ main(void)
 		T(test_bodies_come_from_memory),
 		T(test_threads),
 		T(test_many_are_served_while_they_are_counted),
-		T(test_the_budget_waits_for_counting),
+		T(test_too_many_go_once_counted),
 		T(test_filled_again_while_it_goes),
+		T(test_all_goes_during_a_sweep),
 	};
 
 	(void)cmocka_set_message_output(CM_OUTPUT_TAP);

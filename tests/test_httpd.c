@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#include "proto/address.h"
 #include "proto/clock.h"
 #include "proto/fd.h"
 #include "proto/httpd.h"
@@ -665,6 +666,220 @@ cuts_half_a_head_after_the_end(void **state)
 	httpd_stop(&h);
 }
 
+static void
+bounded(struct httpd_conf *c)
+{
+
+	hasty(c);
+	c->header_s = c->idle_s = 60;
+	c->connections = 4;
+	c->per_address = 3;
+	c->requests = 3;
+}
+
+static void
+expect_limited(struct httpd *h, enum limit l, uint64_t n)
+{
+	struct timespec ts = { .tv_nsec = 5000000 };
+	int64_t until = clock_boot_ms() + 1000 * WEB_TIMEOUT_S;
+	struct httpd_stats s;
+
+	do {
+		(void)nanosleep(&ts, NULL);
+		httpd_stats(h, &s);
+	} while (s.limited[l] < n && clock_boot_ms() < until);
+	if (s.limited[l] != n)
+		fail_msg("%s: %ju, not %ju", limit_names[l],
+		    (uintmax_t)s.limited[l], (uintmax_t)n);
+}
+
+static void
+bounds_connections(void **state)
+{
+	struct httpd_conf c;
+	struct web w[4], more;
+	struct httpd *h;
+	int at, i;
+
+	(void)state;
+	h = start(bounded, &at);
+	for (i = 0; i < 3; i++) {
+		web_open(&w[i], at);
+		get(&w[i], "/mem", "");
+		expect(&w[i], 200, TEXT, strlen(TEXT));
+	}
+	web_open(&more, at);
+	assert_true(web_at_end(&more));
+	web_close(&more);
+	expect_limited(h, LIMIT_PER_ADDRESS, 1);
+	expect_limited(h, LIMIT_CONNECTIONS, 0);
+
+	/* While it runs, both ways; those that are there stay. */
+	httpd_conf_defaults(&c);
+	bounded(&c);
+	c.per_address = 10;
+	httpd_limit(h, &c);
+	web_open(&w[3], at);
+	get(&w[3], "/mem", "");
+	expect(&w[3], 200, TEXT, strlen(TEXT));
+	c.connections = 2;
+	httpd_limit(h, &c);
+	web_open(&more, at);
+	assert_true(web_at_end(&more));
+	web_close(&more);
+	expect_limited(h, LIMIT_CONNECTIONS, 1);
+	for (i = 0; i < 4; i++) {
+		get(&w[i], "/mem", "");
+		expect(&w[i], 200, TEXT, strlen(TEXT));
+		web_close(&w[i]);
+	}
+	httpd_stop(&h);
+}
+
+/* The last answer says so, whatever its request waits for and its body is. */
+static void
+bounds_requests_of_a_connection(void **state)
+{
+	static const struct {
+		const char	*target;
+		int		 status;
+		const char	*body;
+		size_t		 len;
+	} c[] = {
+		{ "/mem", 200, TEXT, sizeof(TEXT) - 1 },
+		{ "/fd", 200, pattern, BIG },
+		{ "/stream", 200, pattern, BIG },
+		{ "/waits", 404, "", 0 },
+		{ "/absent", 404, "", 0 },
+	};
+	struct web_answer a;
+	char value[512];
+	struct httpd *h;
+	struct web w;
+	size_t i;
+	int at, k;
+
+	(void)state;
+	h = start(bounded, &at);
+	for (i = 0; i < sizeof(c) / sizeof(c[0]); i++) {
+		web_open(&w, at);
+		for (k = 0; k < 5; k++)
+			get(&w, c[i].target, "");
+		for (k = 0; k < 3; k++) {
+			web_read(&w, &a, false);
+			assert_int_equal(a.status, c[i].status);
+			assert_true(a.complete);
+			assert_int_equal(a.len, c[i].len);
+			assert_memory_equal(a.body, c[i].body, a.len);
+			if (web_field(&a, "Connection", value) == NULL)
+				value[0] = '\0';
+			assert_int_equal(strcasecmp(value, "close") == 0,
+			    k == 2);
+			web_free(&a);
+		}
+		assert_true(web_at_end(&w));
+		web_close(&w);
+		expect_limited(h, LIMIT_REQUESTS, i + 1);
+	}
+	httpd_stop(&h);
+}
+
+static void
+counts_what_it_cuts(void **state)
+{
+	static const struct {
+		const char	*text;
+		enum limit	 limit;
+	} c[] = {
+		{ "", LIMIT_HEAD_TIMEOUT },
+		{ "GET /mem HT", LIMIT_HEAD_TIMEOUT },
+		{ "GET /mem HTTP/1.1\r\nHost: a\r\nX-", LIMIT_HEAD_TIMEOUT },
+		{ "GET /mem HTTP/1.1\r\nHost: a\r\n\r\n", LIMIT_IDLE_TIMEOUT },
+		{ "PUT /blob HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nu",
+		    LIMIT_SLOW_SENDERS },
+	};
+	uint64_t want[LIMIT_N] = { 0 };
+	char head[300000];
+	struct web_answer a;
+	struct httpd *h;
+	struct web w;
+	size_t i;
+	int at;
+
+	(void)state;
+	h = start(hasty, &at);
+	for (i = 0; i < sizeof(c) / sizeof(c[0]); i++) {
+		web_open(&w, at);
+		web_sends(&w, c[i].text);
+		web_read(&w, &a, false);
+		web_free(&a);
+		assert_true(web_at_end(&w));
+		web_close(&w);
+		expect_limited(h, c[i].limit, ++want[c[i].limit]);
+	}
+	memset(head, 'x', sizeof(head));
+	(void)memcpy(head, "GET /", 5);
+	web_open(&w, at);
+	web_send(&w, head, sizeof(head));
+	expect_limited(h, LIMIT_HEAD_SIZE, 1);
+	web_close(&w);
+	for (i = 0; i < LIMIT_N; i++)
+		expect_limited(h, (enum limit)i, i == LIMIT_HEAD_SIZE ? 1 :
+		    want[i]);
+	httpd_stop(&h);
+}
+
+static void
+counts_addresses(void **state)
+{
+	static const struct {
+		const char	*a, *b;
+		bool		 same;
+	} c[] = {
+		{ "::ffff:192.0.2.1", "::ffff:192.0.2.1", true },
+		{ "::ffff:192.0.2.1", "::ffff:192.0.2.2", false },
+		{ "2001:db8::1", "2001:db8::ffff:1", true },
+		{ "2001:db8::1", "2001:db8:0:1::1", false },
+		{ "fe80::1", "fe80::2", false },
+		{ "fe80::1", "fe80::1", true },
+		{ "::1", "::ffff:0.0.0.1", false },
+	};
+	struct sockaddr_in6 a = { .sin6_family = AF_INET6 }, b = a;
+	struct sockaddr_in v4 = { .sin_family = AF_INET };
+	struct address *p[1000], *one;
+	struct addresses *t;
+	size_t i;
+
+	(void)state;
+	assert_non_null(t = addresses_new(10));
+	for (i = 0; i < sizeof(c) / sizeof(c[0]); i++) {
+		assert_int_equal(inet_pton(AF_INET6, c[i].a, &a.sin6_addr), 1);
+		assert_int_equal(inet_pton(AF_INET6, c[i].b, &b.sin6_addr), 1);
+		one = address_take(t, (struct sockaddr *)&a);
+		assert_non_null(one);
+		if (address_count(t, (struct sockaddr *)&b) != c[i].same)
+			fail_msg("%s and %s", c[i].a, c[i].b);
+		address_give(&one);
+	}
+	/* The same address, with and without IPv6. */
+	assert_int_equal(inet_pton(AF_INET6, c[0].a, &a.sin6_addr), 1);
+	assert_int_equal(inet_pton(AF_INET, "192.0.2.1", &v4.sin_addr), 1);
+	one = address_take(t, (struct sockaddr *)&v4);
+	assert_int_equal(address_count(t, (struct sockaddr *)&a), 1);
+	address_give(&one);
+	/* More than there are chains. */
+	for (i = 0; i < 1000; i++) {
+		v4.sin_addr.s_addr = htonl((uint32_t)i / 2);
+		p[i] = address_take(t, (struct sockaddr *)&v4);
+		assert_int_equal(address_count(t, (struct sockaddr *)&v4),
+		    i % 2 + 1);
+	}
+	for (i = 0; i < 1000; i++)
+		address_give(&p[i]);
+	assert_int_equal(address_count(t, (struct sockaddr *)&v4), 0);
+	addresses_destroy(&t);
+}
+
 static ssize_t
 zeros(void *arg, uint64_t off, void *p, size_t max)
 {
@@ -708,6 +923,7 @@ cuts_a_reader_that_stands_still(void **state)
 	web_open(&w, at);
 	get(&w, "/", "");
 	wait_for(&released, before + 1);
+	expect_limited(h, LIMIT_SLOW_READERS, 1);
 	web_close(&w);
 	httpd_stop(&h);
 }
@@ -871,6 +1087,10 @@ main(void)
 		cmocka_unit_test(takes_uploads),
 		cmocka_unit_test(cuts_what_is_too_slow),
 		cmocka_unit_test(cuts_half_a_head_after_the_end),
+		cmocka_unit_test(bounds_connections),
+		cmocka_unit_test(bounds_requests_of_a_connection),
+		cmocka_unit_test(counts_what_it_cuts),
+		cmocka_unit_test(counts_addresses),
 		cmocka_unit_test(cuts_a_reader_that_stands_still),
 		cmocka_unit_test(stops_while_requests_wait),
 		cmocka_unit_test(finishes_running_answers_when_stopped),
