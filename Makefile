@@ -18,14 +18,15 @@ LIBS =		-lczmq -lzmq -lmicrohttpd -lcurl -lsodium -lcrypto -ljansson \
 COMPILE =	$(CC) $(STD) $(WARN) $(WERROR) $(HARD) $(CFLAGS) $(CPPFLAGS) \
 		$(INCLUDE) -MMD -MP
 
-PROTO =		proto/accesslog.c proto/address.c proto/answer.c proto/buf.c proto/check.c \
-		proto/chunk.c proto/clock.c proto/config.c proto/conn.c \
-		proto/daemon.c proto/date.c proto/digest.c proto/fd.c \
-		proto/framing.c proto/head.c proto/httpd.c \
-		proto/httpd_recv.c proto/httpd_request.c proto/httpd_response.c proto/limits.c proto/log.c proto/manifest.c \
-		proto/message.c proto/name.c proto/route.c proto/serve.c \
-		proto/site.c proto/snapshot.c proto/tcp.c proto/value.c \
-		proto/zpl.c
+PROTO =		proto/accesslog.c proto/address.c proto/answer.c proto/buf.c \
+		proto/check.c proto/chunk.c proto/clock.c proto/config.c \
+		proto/conn.c proto/daemon.c proto/date.c proto/digest.c \
+		proto/fd.c proto/framing.c proto/head.c proto/httpd.c \
+		proto/httpd_head.c proto/httpd_recv.c proto/httpd_request.c \
+		proto/httpd_response.c proto/limits.c proto/log.c \
+		proto/manifest.c proto/message.c proto/name.c proto/route.c \
+		proto/serve.c proto/site.c proto/snapshot.c proto/tcp.c \
+		proto/value.c proto/zpl.c
 KEYS =		keys/armor.c keys/cert.c keys/cmd_keys.c keys/cmd_trust.c \
 		keys/edges.c keys/home.c keys/minisign.c keys/password.c \
 		keys/seckey.c keys/trust.c keys/trust_init.c \
@@ -45,11 +46,11 @@ COMMAND =	master/client.c master/cmd_edge.c master/cmd_publish.c \
 		master/release.c master/scan.c master/scan_cache.c \
 		master/scan_read.c master/send.c master/send_state.c
 EDGE =		edge/blob.c edge/blob_scan.c edge/cold.c edge/evict.c \
-		edge/fill.c edge/follow.c edge/health.c \
-		edge/held.c edge/lease.c edge/link.c edge/memory.c edge/pull.c edge/reply.c \
-		edge/serve.c edge/status.c edge/sync.c edge/sync_fetch.c \
-		edge/sync_table.c edge/table.c edge/upstream.c edge/waiters.c \
-		edge/walk.c
+		edge/fill.c edge/follow.c edge/health.c edge/held.c \
+		edge/lease.c edge/link.c edge/memory.c edge/pull.c \
+		edge/reply.c edge/serve.c edge/status.c edge/sync.c \
+		edge/sync_fetch.c edge/sync_table.c edge/table.c \
+		edge/upstream.c edge/waiters.c edge/walk.c
 TESTS =		tests/test_accesslog.c tests/test_announce.c \
 		tests/test_answer.c tests/test_blob.c tests/test_cold.c \
 		tests/test_config.c tests/test_daemon.c tests/test_fill.c \

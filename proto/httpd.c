@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The HTTP server of both daemons, on libmicrohttpd: it turns requests into
- * calls of the daemon's handler, refuses what framing.c finds ambiguous, and
+ * calls of the daemon's handler, refuses those that are ambiguous, and
  * suspends and resumes connections that wait.  Handlers and bodies run on the library's worker
  * threads; httpd_start() and httpd_stop() on the daemon's main thread;
  * httpd_wake() on any.
@@ -95,139 +95,6 @@ dispatch(struct httpd_request *r)
 	}
 }
 
-struct head_walk {
-	struct framing		 framing;
-	const char		*end;	/* expected place of the next name */
-	size_t			 size;	/* of all values, with room to join */
-};
-
-/*
- * libmicrohttpd before 1.0 parses in place and hides bare LF, NUL and folded
- * lines; the gaps between what it found give them away.
- */
-static void
-check_gap(struct head_walk *w, const char *name, const char *value)
-{
-
-#if MHD_VERSION < 0x01000000
-	if (name != w->end)
-		w->framing.bad = true;
-	w->end = value + strlen(value) + 2;	/* CR LF */
-#else
-	(void)w;
-	(void)name;
-	(void)value;
-#endif
-}
-
-/*
- * Likewise the end: it takes a line that begins with a colon for the empty one,
- * and what follows for the next request.
- */
-static void
-check_end(struct head_walk *w, struct MHD_Connection *mhd, const char *start)
-{
-
-#if MHD_VERSION < 0x01000000
-	const union MHD_ConnectionInfo *info;
-
-	info = MHD_get_connection_info(mhd,
-	    MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
-	if (info == NULL || start + info->header_size != w->end + 2)
-		w->framing.bad = true;
-#else
-	(void)w;
-	(void)mhd;
-	(void)start;
-#endif
-}
-
-static enum MHD_Result
-see_field(void *arg, enum MHD_ValueKind kind, const char *name, size_t name_len,
-    const char *value, size_t value_len)
-{
-	struct head_walk *w = arg;
-
-	(void)kind;
-	if (value == NULL)		/* a line without a colon */
-		w->framing.bad = true;
-	if (w->framing.bad)
-		return (MHD_NO);
-	if (strlen(name) != name_len || strlen(value) != value_len)
-		w->framing.bad = true;
-	check_gap(w, name, value);
-	framing_field(&w->framing, name, value);
-	w->size += strlen(value) + sizeof(", ");
-	return (MHD_YES);
-}
-
-static enum MHD_Result
-join_field(void *arg, enum MHD_ValueKind kind, const char *name,
-    size_t name_len, const char *value, size_t value_len)
-{
-
-	(void)kind;
-	(void)name_len;
-	(void)value_len;
-	httpd_request_join(arg, name, value);
-	return (MHD_YES);
-}
-
-static enum MHD_Result
-keep_field(void *arg, enum MHD_ValueKind kind, const char *name,
-    size_t name_len, const char *value, size_t value_len)
-{
-	struct httpd_request *r = arg;
-	struct httpd_join j = { .r = r, .name = name };
-
-	(void)kind;
-	(void)name_len;
-	(void)value_len;
-	if (httpd_request_keep(r, name, value))
-		(void)MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND,
-		    join_field, &j);
-	return (MHD_YES);
-}
-
-/* Checks a request's head and keeps its fields.  0, or the status to refuse
- * with; -1: out of memory. */
-static int
-read_head(struct httpd_request *r, const char *url, const char *method,
-    const char *version)
-{
-	bool uploads = r->httpd->conf.on_body != NULL;
-	struct head_walk w;
-	unsigned verdict;
-
-	(void)memset(&w, 0, sizeof(w));
-	r->method = framing_method(method);
-	(void)snprintf(r->verb, sizeof(r->verb), "%s", method);
-	r->version = strcmp(version, MHD_HTTP_VERSION_1_0) == 0 ? 10 : 11;
-#if MHD_VERSION < 0x01000000
-	if (url != method + strlen(method) + 1 ||
-	    version != url + r->target_len + 1)
-		w.framing.bad = true;
-	w.end = version + strlen(version) + 2;
-#else
-	(void)url;
-#endif
-	(void)MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, see_field,
-	    &w);
-	check_end(&w, r->mhd, method);
-	if (httpd_recv_bad(r->conn.fd))
-		w.framing.bad = true;
-	if ((verdict = framing_verdict(&w.framing, r->method, version,
-	    r->target, uploads)) != 0)
-		return ((int)verdict);
-	r->length = w.framing.length;
-	if (httpd_request_room(r, r->text_len + 2 * w.size + 1) == -1)
-		return (-1);
-	r->target = r->text;
-	(void)MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, keep_field,
-	    r);
-	return (0);
-}
-
 /*
  * The first call: the head was read, a body was not.  A response that is queued
  * now also closes the connection, which is what a refusal wants.
@@ -241,7 +108,8 @@ begin(struct httpd_request *r, const char *url, const char *method,
 
 	r->begun = true;
 	conn_phase(&r->conn, CONN_WORK);
-	if ((status = read_head(r, url, method, version)) == -1)
+	if ((status = httpd_head_read(r, url, method, version,
+	    r->httpd->conf.on_body != NULL)) == -1)
 		return (MHD_NO);
 	if (status != 0) {
 		atomic_fetch_add(&r->httpd->refused, 1);

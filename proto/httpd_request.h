@@ -84,6 +84,13 @@ void	httpd_request_join(struct httpd_join *j, const char *name,
 	    const char *value);
 void	httpd_request_log(struct httpd_request *r, struct accesslog *log,
 	    bool complete);
+/*
+ * Checks a request's head and keeps its fields; url, method and version as the
+ * library gave them, where they lie in its memory.  0, or the status to refuse
+ * with; -1: out of memory.
+ */
+int	httpd_head_read(struct httpd_request *r, const char *url,
+	    const char *method, const char *version, bool uploads);
 /* Value of the Via field of every answer, or NULL. */
 const char *httpd_via(const struct httpd *h);
 /* Gives the reply to the library.  Its MHD_YES or MHD_NO. */

@@ -36,7 +36,6 @@
 
 #define	ADDRESS_MAX	256		/* bytes of an address */
 #define	PORT_MAX	65535
-#define	UNSENT_MAX	131072		/* of a connection; see hold_back() */
 
 /* Splits "ADDR:PORT", "[v6]:PORT" or "*:PORT". */
 static int
@@ -66,24 +65,6 @@ bad:
 	return (-1);
 }
 
-/*
- * The kernel takes megabytes for a peer that reads little; what it cannot send
- * yet is worth no more of its memory than this.  Connections inherit it.
- */
-static void
-hold_back(int fd)
-{
-
-#ifdef TCP_NOTSENT_LOWAT
-	int max = UNSENT_MAX;
-
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &max,
-	    sizeof(max));
-#else
-	(void)fd;
-#endif
-}
-
 static int
 listen_on(const struct addrinfo *ai, bool dual)
 {
@@ -98,8 +79,6 @@ listen_on(const struct addrinfo *ai, bool dual)
 	    bind(fd, ai->ai_addr, ai->ai_addrlen) == -1 ||
 	    listen(fd, SOMAXCONN) == -1)
 		fd_close(&fd);
-	if (fd != -1)
-		hold_back(fd);
 	return (fd);
 }
 

@@ -376,6 +376,7 @@ test_answers_are_made_once_a_generation(void **state)
 		assert_int_equal(a.status, 200);
 		assert_string_equal(web_field(&a, "Content-Length", value),
 		    "1000");
+		free(a.body);
 		web_read(&w, &a, false);
 		assert_int_equal(a.len, SMALL);
 		free(a.body);
