@@ -48,7 +48,7 @@ COMMAND =	master/client.c master/cmd_edge.c master/cmd_publish.c \
 EDGE =		edge/blob.c edge/blob_scan.c edge/cold.c edge/evict.c \
 		edge/fill.c edge/follow.c edge/health.c edge/held.c \
 		edge/lease.c edge/link.c edge/memory.c edge/pull.c \
-		edge/reply.c edge/serve.c edge/status.c edge/sync.c \
+		edge/reply.c edge/resident.c edge/serve.c edge/status.c edge/sync.c \
 		edge/sync_fetch.c edge/sync_table.c edge/table.c \
 		edge/upstream.c edge/waiters.c edge/walk.c
 TESTS =		tests/test_accesslog.c tests/test_announce.c \

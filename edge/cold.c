@@ -3,7 +3,9 @@
  * Reads of blobs that wait for the disk.  The threads of the pool bring a blob
  * to memory; of a large one whose pages are not there, they read a window ahead
  * of the client, so that what an HTTP thread then reads comes from the page
- * cache.  serve.c begins and ends them on HTTP threads.
+ * cache.  Large slices that are mapped already are looked at by a thread that
+ * does nothing else, so that they wait for no disk if they need none.  serve.c
+ * begins and ends all of them on HTTP threads.
  *
  * Locks: a cold's lock, then the pool's.  wake() is called under the cold's.
  */
@@ -19,23 +21,29 @@
 
 #include "edge/cold.h"
 #include "edge/memory.h"
+#include "edge/resident.h"
 #include "proto/check.h"
 #include "proto/fd.h"
 
 #define	COLD_MAGIC	0x636f6c64u
-#define	COLD_THREADS	4
+#define	READERS		4		/* threads; one more looks */
 #define	WINDOW_FIRST	(64u << 10)	/* bytes; doubled up to the largest */
 #define	WINDOW_MAX	(1u << 20)
 
 TAILQ_HEAD(cold_queue, cold);
 
+struct lane {			/* what some of the threads do */
+	struct cold_pool	*pool;
+	pthread_cond_t		 work;
+	struct cold_queue	 queue;		/* the pool's lock */
+};
+
 struct cold_pool {
 	pthread_mutex_t		 lock;		/* guards what follows */
-	pthread_cond_t		 work;
-	struct cold_queue	 queue;
 	bool			 stop;
+	struct lane		 look, read;
 	unsigned		 n;
-	pthread_t		 thread[COLD_THREADS];
+	pthread_t		 thread[READERS + 1];
 };
 
 struct cold {
@@ -45,6 +53,7 @@ struct cold {
 	uint64_t		 size, off, end;
 	/* The thread's that reads, until it has announced them as ready. */
 	struct memory		*memory;
+	bool			 looked;	/* its pages are not there */
 	int			 fd;		/* of windows; -1: all is there */
 	size_t			 window;
 	pthread_mutex_t		 lock;		/* guards what follows */
@@ -82,18 +91,30 @@ unref(struct cold *c)
 
 /* Locked: has the next window read, unless that is under way. */
 static void
-submit(struct cold *c)
+submit(struct cold *c, struct lane *l)
 {
-	struct cold_pool *p = c->pool;
 
 	if (c->busy)
 		return;
 	c->busy = true;
 	c->refs++;
-	(void)pthread_mutex_lock(&p->lock);
-	TAILQ_INSERT_TAIL(&p->queue, c, link);
-	(void)pthread_cond_signal(&p->work);
-	(void)pthread_mutex_unlock(&p->lock);
+	(void)pthread_mutex_lock(&l->pool->lock);
+	TAILQ_INSERT_TAIL(&l->queue, c, link);
+	(void)pthread_cond_signal(&l->work);
+	(void)pthread_mutex_unlock(&l->pool->lock);
+}
+
+/* Whether the bytes are in memory, brought there if need be; -1: they cannot
+ * be read. */
+static int
+in_memory(struct cold *c)
+{
+
+	if (c->looked)
+		return (0);
+	if (c->memory == NULL && (c->memory = memory_load(c->blob)) == NULL)
+		return (-1);
+	return (memory_resident(c->memory, c->off, c->end - c->off));
 }
 
 /* What the disk must be waited for.  Where the bytes are there up to; 0: they
@@ -104,10 +125,14 @@ fetch(struct cold *c, uint64_t from, char *scratch)
 	size_t n;
 
 	if (c->fd == -1) {
-		if ((c->memory = memory_load(c->blob)) == NULL)
+		switch (in_memory(c)) {
+		case -1:
 			return (0);
-		if (memory_resident(c->memory, c->off, c->end - c->off))
+		case 0:
+			break;
+		default:
 			return (c->end);
+		}
 		if ((c->fd = blob_open(c->blob)) == -1)
 			return (0);
 	}
@@ -120,17 +145,11 @@ fetch(struct cold *c, uint64_t from, char *scratch)
 	return (from + n);
 }
 
+/* The lock is held; ready: up to where, or 0. */
 static void
-work_on(struct cold *c, char *scratch)
+announce(struct cold *c, uint64_t ready)
 {
-	uint64_t from, ready;
 
-	(void)pthread_mutex_lock(&c->lock);
-	from = c->ready;
-	(void)pthread_mutex_unlock(&c->lock);
-	ready = fetch(c, from, scratch);
-	(void)pthread_mutex_lock(&c->lock);
-	c->busy = false;
 	c->begun = true;
 	if (ready == 0)
 		c->failed = true;
@@ -138,31 +157,86 @@ work_on(struct cold *c, char *scratch)
 		c->ready = ready;
 	if (c->wake != NULL)
 		c->wake(c->arg);
+}
+
+static void
+work_on(struct cold *c, char *scratch)
+{
+	uint64_t from, ready = 0;
+	bool wanted;
+
+	(void)pthread_mutex_lock(&c->lock);
+	from = c->ready;
+	wanted = c->wake != NULL;	/* else its client has left */
+	(void)pthread_mutex_unlock(&c->lock);
+	if (wanted)
+		ready = fetch(c, from, scratch);
+	(void)pthread_mutex_lock(&c->lock);
+	c->busy = false;
+	announce(c, ready);
 	unref(c);
+}
+
+/* Waits for no disk. */
+static void
+look_at(struct cold *c)
+{
+	bool there = memory_resident(c->memory, c->off, c->end - c->off);
+
+	(void)pthread_mutex_lock(&c->lock);
+	c->busy = false;
+	c->looked = !there;
+	if (there)
+		announce(c, c->end);
+	else
+		submit(c, &c->pool->read);
+	unref(c);
+}
+
+/* The pool's lock is held.  NULL: to stop. */
+static struct cold *
+next(struct lane *l)
+{
+	struct cold *c;
+
+	while ((c = TAILQ_FIRST(&l->queue)) == NULL && !l->pool->stop)
+		(void)pthread_cond_wait(&l->work, &l->pool->lock);
+	if (c != NULL)
+		TAILQ_REMOVE(&l->queue, c, link);
+	return (c);
 }
 
 static void *
 run(void *arg)
 {
-	struct cold_pool *p = arg;
+	struct lane *l = arg;
+	struct cold_pool *p = l->pool;
 	struct cold *c;
-	char *scratch;
+	char *scratch = NULL;
 
-	scratch = check_alloc(malloc(WINDOW_MAX));
+	if (l == &p->read)
+		scratch = check_alloc(malloc(WINDOW_MAX));
 	(void)pthread_mutex_lock(&p->lock);
-	for (;;) {
-		while ((c = TAILQ_FIRST(&p->queue)) == NULL && !p->stop)
-			(void)pthread_cond_wait(&p->work, &p->lock);
-		if (c == NULL)
-			break;
-		TAILQ_REMOVE(&p->queue, c, link);
+	while ((c = next(l)) != NULL) {
 		(void)pthread_mutex_unlock(&p->lock);
-		work_on(c, scratch);
+		if (l == &p->look)
+			look_at(c);
+		else
+			work_on(c, scratch);
 		(void)pthread_mutex_lock(&p->lock);
 	}
 	(void)pthread_mutex_unlock(&p->lock);
 	free(scratch);
 	return (NULL);
+}
+
+static void
+lane_init(struct lane *l, struct cold_pool *p)
+{
+
+	l->pool = p;
+	(void)pthread_cond_init(&l->work, NULL);
+	TAILQ_INIT(&l->queue);
 }
 
 struct cold_pool *
@@ -174,16 +248,30 @@ cold_pool_new(void)
 	if ((p = calloc(1, sizeof(*p))) == NULL)
 		return (NULL);
 	(void)pthread_mutex_init(&p->lock, NULL);
-	(void)pthread_cond_init(&p->work, NULL);
-	TAILQ_INIT(&p->queue);
-	for (; p->n < COLD_THREADS; p->n++)
+	lane_init(&p->look, p);
+	lane_init(&p->read, p);
+	for (; p->n < READERS + 1; p->n++)
 		if ((error = pthread_create(&p->thread[p->n], NULL, run,
-		    p)) != 0) {
+		    p->n == 0 ? &p->look : &p->read)) != 0) {
 			cold_pool_destroy(&p);
 			errno = error;
 			return (NULL);
 		}
 	return (p);
+}
+
+/* What the look lane hands over late is nobody's any more, but must be freed. */
+static void
+abandon(struct lane *l)
+{
+	struct cold *c;
+
+	while ((c = TAILQ_FIRST(&l->queue)) != NULL) {
+		TAILQ_REMOVE(&l->queue, c, link);
+		(void)pthread_mutex_lock(&c->lock);
+		unref(c);
+	}
+	(void)pthread_cond_destroy(&l->work);
 }
 
 void
@@ -197,29 +285,35 @@ cold_pool_destroy(struct cold_pool **pp)
 		return;
 	(void)pthread_mutex_lock(&p->lock);
 	p->stop = true;
-	(void)pthread_cond_broadcast(&p->work);
+	(void)pthread_cond_broadcast(&p->look.work);
+	(void)pthread_cond_broadcast(&p->read.work);
 	(void)pthread_mutex_unlock(&p->lock);
 	for (i = 0; i < p->n; i++)
 		(void)pthread_join(p->thread[i], NULL);
-	(void)pthread_cond_destroy(&p->work);
+	abandon(&p->look);
+	abandon(&p->read);
 	(void)pthread_mutex_destroy(&p->lock);
 	free(p);
 }
 
 struct cold *
-cold_new(struct cold_pool *p, struct blob **b, uint64_t off, uint64_t len,
-    void (*wake)(void *arg), void *arg)
+cold_new(struct cold_pool *p, struct blob **b, struct memory **m, uint64_t off,
+    uint64_t len, void (*wake)(void *arg), void *arg)
 {
 	struct cold *c;
 
 	if ((c = calloc(1, sizeof(*c))) == NULL) {
 		blob_put(b);
+		memory_unref(*m);
+		*m = NULL;
 		return (NULL);
 	}
 	c->magic = COLD_MAGIC;
 	c->pool = p;
 	c->blob = *b;
 	*b = NULL;
+	c->memory = *m;
+	*m = NULL;
 	c->off = c->ready = off;
 	c->end = off + len;
 	c->fd = -1;
@@ -229,7 +323,7 @@ cold_new(struct cold_pool *p, struct blob **b, uint64_t off, uint64_t len,
 	c->arg = arg;
 	(void)pthread_mutex_init(&c->lock, NULL);
 	(void)pthread_mutex_lock(&c->lock);
-	submit(c);
+	submit(c, c->memory != NULL ? &p->look : &p->read);
 	(void)pthread_mutex_unlock(&c->lock);
 	return (c);
 }
@@ -276,7 +370,7 @@ read_window(void *arg, uint64_t off, void *p, size_t max)
 	ready = c->ready;
 	failed = c->failed;
 	if (!failed && ready < c->end && ready - off < WINDOW_MAX / 2)
-		submit(c);
+		submit(c, &c->pool->read);
 	(void)pthread_mutex_unlock(&c->lock);
 	if (off >= ready)
 		return (failed ? HTTPD_FAIL : HTTPD_WAIT);
@@ -309,6 +403,11 @@ cold_body(struct cold **cp)
 		return (body);
 	}
 	*cp = NULL;
+	if (!RESIDENT_TOLD) {		/* sendfile(2) reads on by itself */
+		body = httpd_body_fd(&c->fd);
+		cold_destroy(&c);
+		return (body);
+	}
 	if ((body = httpd_body_stream(read_window, release, c)) == NULL)
 		cold_destroy(&c);
 	return (body);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "edge/memory.h"
+#include "edge/resident.h"
 #include "edge/table.h"
 #include "proto/check.h"
 #include "proto/fd.h"
@@ -21,7 +22,6 @@
 #define	MADE_N		2		/* of 200 and of 304 */
 #define	MADE_COST	2048		/* bytes that answers take, roughly */
 #define	SECOND_CHANCES	64		/* in a row, then the next one goes */
-#define	VECTOR		4096		/* pages asked about in one call */
 
 struct made {
 	struct made_key		 key;
@@ -234,7 +234,7 @@ key_eq(const struct made_key *a, const struct made_key *b)
 
 struct httpd_prepared *
 memory_made(struct blob_store *s, const struct digest *d, uint64_t size,
-    const struct made_key *k)
+    const struct made_key *k, bool body)
 {
 	pthread_mutex_t *stripe = table_stripe(s, d);
 	struct httpd_prepared *p = NULL;
@@ -249,7 +249,7 @@ memory_made(struct blob_store *s, const struct digest *d, uint64_t size,
 	}
 	(void)pthread_mutex_unlock(stripe);
 	/* m lives as long as p. */
-	if (p != NULL && k->status == 200 && !memory_resident(m, 0, m->len))
+	if (p != NULL && body && !memory_at_once(m, 0, m->len))
 		httpd_prepared_unref(&p);
 	return (p);
 }
@@ -283,23 +283,17 @@ memory_bytes(const struct memory *m)
 bool
 memory_resident(const struct memory *m, uint64_t off, uint64_t len)
 {
-	unsigned char present[VECTOR];
-	size_t page = (size_t)sysconf(_SC_PAGESIZE), n, i;
-	uint64_t end = off + len;
 
-	if (!m->mapped)
-		return (true);
 	CHECK(off <= m->len && len <= m->len - off);
-	for (off -= off % page; off < end; off += n * page) {
-		n = (size_t)MIN((end - off + page - 1) / page, VECTOR);
-		if (mincore((void *)(uintptr_t)(m->p + off), n * page,
-		    (void *)present) == -1)
-			return (true);
-		for (i = 0; i < n; i++)
-			if ((present[i] & 1) == 0)
-				return (false);
-	}
-	return (true);
+	return (!m->mapped || resident(m->p, off, len));
+}
+
+bool
+memory_at_once(const struct memory *m, uint64_t off, uint64_t len)
+{
+
+	return (!m->mapped || (len <= MEMORY_ASK &&
+	    memory_resident(m, off, len)));
 }
 
 struct httpd_body *

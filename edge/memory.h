@@ -40,9 +40,16 @@ struct memory	*memory_get(struct blob_store *s, const struct digest *d,
 struct memory	*memory_load(struct blob *b);
 struct memory	*memory_ref(struct memory *m);
 void		 memory_unref(void *memory);
-/* Whether sending that slice waits for no disk; true where it cannot be told.
- * Costs a system call for mappings. */
+/*
+ * Whether sending that slice waits for no disk, as far as can be told: pages may
+ * go again before they are sent.  resident: for threads that may take their
+ * time, as a mapping's pages are asked about, at up to half a millisecond a
+ * thousand.  at_once: for the others; false for too large a slice.
+ */
+#define	MEMORY_ASK	(2u << 20)	/* bytes */
 bool		 memory_resident(const struct memory *m, uint64_t off,
+		    uint64_t len);
+bool		 memory_at_once(const struct memory *m, uint64_t off,
 		    uint64_t len);
 /* A body with the whole blob (httpd_reply() selects the slice).  Takes the
  * reference.  NULL: out of memory. */
@@ -58,10 +65,11 @@ struct made_key {
 	int64_t		time;
 	unsigned	status;		/* 200 or 304 */
 };
-/* With a reference; NULL: there is none.  Counts as a hit.  Never blocks. */
+/* With a reference; NULL: there is none, or its body, where that is sent, is not
+ * there at once.  Counts as a hit.  Never blocks. */
 struct httpd_prepared *memory_made(struct blob_store *s,
 		    const struct digest *d, uint64_t size,
-		    const struct made_key *k);
+		    const struct made_key *k, bool body);
 /* Keeps an answer, with a reference of its own, in the place of one for another
  * key.  The answer holds a reference to m. */
 void		 memory_keep(struct memory *m, const struct made_key *k,

@@ -42,6 +42,7 @@ struct state {
 	struct cold		*cold;		/* NULL: no wait for the disk */
 	struct digest		 digest;	/* what they read: */
 	uint64_t		 offset, length;
+	bool			 again;		/* looked after a failed fill */
 	struct waiter		 waiter;
 };
 
@@ -203,18 +204,21 @@ get_hit(struct edge_serve *e, struct httpd_request *r,
 
 	out->hit = true;
 	m = memory_get(e->conf.store, f->digest, f->size);
-	if (m != NULL && memory_resident(m, a->offset, a->length)) {
+	if (m != NULL && memory_at_once(m, a->offset, a->length)) {
 		out->body = memory_body(&m);
 		return (out->body == NULL ? SERVE_UNAVAILABLE : SERVE_BODY);
 	}
-	memory_unref(m);
-	if ((b = blob_get(e->conf.store, f->digest, f->size)) == NULL)
+	if ((b = blob_get(e->conf.store, f->digest, f->size)) == NULL) {
+		memory_unref(m);
 		return (SERVE_NOT_HERE);
+	}
 	if ((st = state_get(e, r)) == NULL) {
+		memory_unref(m);
 		blob_put(&b);
 		return (SERVE_UNAVAILABLE);
 	}
-	st->cold = cold_new(e->conf.cold, &b, a->offset, a->length, wake, r);
+	st->cold = cold_new(e->conf.cold, &b, &m, a->offset, a->length, wake,
+	    r);
 	if (st->cold == NULL)
 		return (SERVE_UNAVAILABLE);
 	state_reads(st, f, a);
@@ -312,23 +316,26 @@ get_file(void *arg, struct httpd_request *r, const struct serve_file *f,
 		atomic_fetch_add_explicit(&e->misses, 1, memory_order_relaxed);
 	}
 	got = get_filled(st, r, out);
-	/* It may be complete by another's fill that ended in between. */
-	if (got == SERVE_UNAVAILABLE && (got = get_hit(e, r, f, a, out)) ==
-	    SERVE_NOT_HERE)
-		got = SERVE_UNAVAILABLE;
+	/* It may be complete by another's fill that ended in between.  Once: what
+	 * is there but cannot be opened makes fills fail as well. */
+	if (got == SERVE_UNAVAILABLE && !st->again) {
+		st->again = true;
+		if ((got = get_hit(e, r, f, a, out)) == SERVE_NOT_HERE)
+			got = SERVE_UNAVAILABLE;
+	}
 	return (got);
 }
 
 static struct httpd_prepared *
-get_made(void *arg, const struct serve_file *f, unsigned status)
+get_made(void *arg, const struct serve_file *f, const struct answer *a)
 {
 	struct made_key key = { .serial = f->serial, .time = f->time,
-	    .status = status };
+	    .status = a->status };
 	struct edge_serve *e = arg;
 	struct httpd_prepared *p;
 
-	p = memory_made(e->conf.store, f->digest, f->size, &key);
-	if (p != NULL && status == 200)
+	p = memory_made(e->conf.store, f->digest, f->size, &key, a->send_body);
+	if (p != NULL && a->status == 200)
 		atomic_fetch_add_explicit(&e->hits, 1, memory_order_relaxed);
 	return (p);
 }

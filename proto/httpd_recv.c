@@ -100,7 +100,7 @@ recv(int fd, void *buf, size_t len, int flags)
 	ssize_t n = recvfrom(fd, buf, len, flags, NULL, NULL);
 	unsigned state;
 
-	if (n <= 0 || !in_table(fd))
+	if (n <= 0 || (flags & MSG_PEEK) != 0 || !in_table(fd))
 		return (n);
 	state = atomic_load_explicit(&watched[fd], memory_order_relaxed);
 	if ((state & WATCHED) != 0 && (state & BAD) == 0)

@@ -99,7 +99,7 @@ answer_with(struct serve *s, struct httpd_request *r, struct look *l,
 
 	answer_judge(a, httpd_method(r), httpd_fields(r), facts);
 	many = for_many(s, f, a);
-	if (many && (l->made = s->made(s->arg, f, a->status)) != NULL)
+	if (many && (l->made = s->made(s->arg, f, a)) != NULL)
 		return (OUT_REPLY);
 	if (a->send_body && a->length > 0) {
 		switch (s->file(s->arg, r, f, a, &got)) {
@@ -172,23 +172,32 @@ look_pinned(struct serve *s, struct httpd_request *r, struct look *l,
 
 /*
  * A download that goes on after a switch: its If-Range names the digest of what
- * the path was.  Then it gets the rest of that, and not of another file.
+ * the path was.  Then it gets the rest of that, and not of another file.  What
+ * is no part of it, such as the whole, is the current generation's to answer
+ * (G2).
  */
 static void
 find_resumed(struct httpd_request *r, const struct site_set *set,
-    const char *path, struct site_file *found)
+    const char *path, struct site_file *found, struct answer *scratch)
 {
 	const struct http_fields *q = httpd_fields(r);
+	char etag[DIGEST_HEX + 1];
 	const char *s = q->if_range;
+	struct answer_file facts = { .etag = etag };
 	struct site_file was;
 	struct digest d;
 
 	if (q->range == NULL || s == NULL || strlen(s) != DIGEST_HEX + 2 ||
 	    s[0] != '"' || s[DIGEST_HEX + 1] != '"' ||
 	    digest_parse(&d, s + 1, DIGEST_HEX) == -1 ||
-	    digest_eq(&d, &found->facts.digest))
+	    digest_eq(&d, &found->facts.digest) ||
+	    !site_find_was(set, path, &d, &was))
 		return;
-	if (site_find_was(set, path, &d, &was))
+	(void)digest_hex(&d, etag);
+	facts.size = was.facts.size;
+	facts.time = was.facts.time;
+	answer_judge(scratch, httpd_method(r), q, &facts);
+	if (scratch->status == 206 || scratch->status == 416)
 		*found = was;
 }
 
@@ -223,7 +232,7 @@ look_path(struct serve *s, struct httpd_request *r, struct look *l,
 		return (refuse(l, 404, &o), OUT_REPLY);
 	if (site_find(set, rest, clock_real(), s->grace, &found) != SITE_FOUND)
 		return (refuse(l, 404, &o));
-	find_resumed(r, set, rest, &found);
+	find_resumed(r, set, rest, &found, &l->answer);
 	o.generation = found.head->generation;
 	return (answer_path(s, r, l, &found, rest, false, &o));
 }

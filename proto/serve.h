@@ -58,11 +58,12 @@ struct serve {
 	/*
 	 * Answers that are made once: whole, fresh ones (200, 304) of a path in
 	 * the current generation.  They depend on the file's digest, time and
-	 * serial alone.  made: one that was kept, with a reference for the
-	 * caller, or NULL.  keep: a is one that could be.  Both may be NULL.
+	 * serial alone.  made: one that was kept for such an a, judged but
+	 * without headers; with a reference for the caller, or NULL.  keep: a
+	 * is one that could be.  Both may be NULL.
 	 */
 	struct httpd_prepared *(*made)(void *arg, const struct serve_file *f,
-			    unsigned status);
+			    const struct answer *a);
 	void		 (*keep)(void *arg, struct httpd_request *r,
 			    const struct serve_file *f, const struct answer *a);
 	/* Whether answers of that set (NULL: of no set) are up to date, now. */

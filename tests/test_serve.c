@@ -420,6 +420,44 @@ goes_on_with_what_a_download_began(void **state)
 	}
 }
 
+/* Only a part of the earlier file is: not the whole, nor "you have it". */
+static void
+goes_on_with_nothing_but_a_part(void **state)
+{
+	static const struct {
+		const char *method, *fields;
+	} whole[] = {
+		{ "HEAD", "Range: bytes=1-\r\n" },
+		{ "GET", "Range: bytes=0-0,2-2\r\n" },
+		{ "GET", "Range: bytes=x\r\n" },
+		{ "GET", "Range: bytes=1-\r\nIf-Modified-Since: "
+		    "Sun, 09 Sep 2001 01:46:41 GMT\r\n" },
+	};
+	char fields[256], tag[DIGEST_HEX + 3], hex[DIGEST_HEX + 1], value[512];
+	struct web_answer a;
+	struct digest d;
+	size_t i;
+
+	(void)state;
+	digest_of(&d, "one", 3);
+	for (i = 0; i < sizeof(whole) / sizeof(whole[0]); i++) {
+		(void)snprintf(fields, sizeof(fields), "%sIf-Range: \"%s\"\r\n",
+		    whole[i].fields, digest_hex(&d, hex));
+		ask(whole[i].method, "/s/t/a", fields, &a);
+		assert_int_equal(a.status, 200);
+		assert_string_equal(web_field(&a, "Cache-Status", value),
+		    "pkgcast; hit; key=\"s/t@3\"");
+		web_free(&a);
+	}
+	(void)snprintf(tag, sizeof(tag), "\"%s\"", hex);
+	(void)snprintf(fields, sizeof(fields), "Range: bytes=1-\r\n"
+	    "If-Range: %s\r\nIf-None-Match: %s\r\n", tag, tag);
+	ask("GET", "/s/t/a", fields, &a);
+	assert_int_equal(a.status, 200);
+	assert_string_equal(a.body, "two");
+	web_free(&a);
+}
+
 static void
 keeps_to_the_lease(void **state)
 {
@@ -517,6 +555,7 @@ main(void)
 		cmocka_unit_test(asks_for_no_bytes_where_none_are_sent),
 		cmocka_unit_test(says_what_the_daemon_found),
 		cmocka_unit_test(goes_on_with_what_a_download_began),
+		cmocka_unit_test(goes_on_with_nothing_but_a_part),
 		cmocka_unit_test(keeps_to_the_lease),
 		cmocka_unit_test(asks_once_for_what_it_does_not_know),
 	};
