@@ -21,8 +21,8 @@
  * suspend and resume).  Neither is held while a handler or a body is called.
  * What each request does takes no lock and reads no clock: a connection's
  * thread stores what it does in one word, and the reaper, which comes by every
- * two seconds or more often, counts a deadline from when it first saw that word.
- * So deadlines are never early, and late by twice that time at most.
+ * two seconds or more often, counts a deadline from when it first saw that
+ * word.  So deadlines are never early, and late by twice that time at most.
  */
 enum conn_phase {
 	CONN_FRESH,		/* before its first request */

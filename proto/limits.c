@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Limits of an HTTP server, between its configuration and what it is told.
- * Called while starting and on HUP, by the daemon's main thread; limits_log() by
- * the server's reaper.
+ * Called while starting and on HUP, by the daemon's main thread; limits_log()
+ * by the server's reaper.
  */
 #include <sys/resource.h>
 

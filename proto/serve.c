@@ -174,7 +174,7 @@ look_pinned(struct serve *s, struct httpd_request *r, struct look *l,
  * A download that goes on after a switch: its If-Range names the digest of what
  * the path was.  Then it gets the rest of that, and not of another file.  What
  * is no part of it, such as the whole, is the current generation's to answer
- * (G2).
+ * (G2), and so are entry paths (G8).
  */
 static void
 find_resumed(struct httpd_request *r, const struct site_set *set,
@@ -191,6 +191,7 @@ find_resumed(struct httpd_request *r, const struct site_set *set,
 	    s[0] != '"' || s[DIGEST_HEX + 1] != '"' ||
 	    digest_parse(&d, s + 1, DIGEST_HEX) == -1 ||
 	    digest_eq(&d, &found->facts.digest) ||
+	    head_is_entry(snapshot_head(set->current), path) ||
 	    !site_find_was(set, path, &d, &was))
 		return;
 	(void)digest_hex(&d, etag);

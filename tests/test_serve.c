@@ -71,6 +71,8 @@ generation(uint64_t n, int64_t created, const char *words)
 	digest_of(&h.chunks, "", 0);
 	h.len = (size_t)snprintf(h.text, sizeof(h.text), "head %d\n", (int)n);
 	h.signed_len = h.len;
+	h.nentry = 1;			/* its glob: "head" */
+	h.entry[0].len = 4;
 	digest_of(&h.digest, h.text, h.len);
 	m = buf_take(&text, NULL);
 	s = snapshot_new(&h, &m, h.manifest_size, &rows, 0, true, &err);
@@ -456,6 +458,13 @@ goes_on_with_nothing_but_a_part(void **state)
 	assert_int_equal(a.status, 200);
 	assert_string_equal(a.body, "two");
 	web_free(&a);
+	/* Nor a part of an entry path (G8). */
+	(void)snprintf(fields, sizeof(fields), "Range: bytes=1-\r\n"
+	    "If-Range: %s\r\n", tag);
+	ask("GET", "/s/t/head", fields, &a);
+	assert_int_equal(a.status, 200);
+	assert_string_equal(a.body, "two");
+	web_free(&a);
 }
 
 static void
@@ -525,9 +534,9 @@ set_up(void **state)
 	(void)state;
 	(void)signal(SIGPIPE, SIG_IGN);
 	serve.site = site = site_new(NULL, NULL);
-	publish(1, now - 9 * GRACE, "a=one gone1=two gone2=one");
-	publish(2, now - 8 * GRACE, "a=two gone2=one");
-	publish(3, now - 60, "a=two new=three");
+	publish(1, now - 9 * GRACE, "a=one gone1=two gone2=one head=one");
+	publish(2, now - 8 * GRACE, "a=two gone2=one head=two");
+	publish(3, now - 60, "a=two head=two new=three");
 	httpd_conf_defaults(&c);
 	if ((fd = httpd_listen("127.0.0.1:0")) == -1)
 		return (-1);
