@@ -20,7 +20,8 @@ COMPILE =	$(CC) $(STD) $(WARN) $(WERROR) $(HARD) $(CFLAGS) $(CPPFLAGS) \
 
 PROTO =		proto/accesslog.c proto/address.c proto/answer.c proto/buf.c \
 		proto/check.c proto/chunk.c proto/clock.c proto/config.c \
-		proto/conn.c proto/daemon.c proto/date.c proto/digest.c \
+		proto/conn.c proto/conn_reap.c proto/daemon.c proto/date.c \
+		proto/digest.c \
 		proto/fd.c proto/framing.c proto/head.c proto/httpd.c \
 		proto/httpd_head.c proto/httpd_recv.c proto/httpd_request.c \
 		proto/httpd_response.c proto/limits.c proto/log.c \

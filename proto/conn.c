@@ -18,7 +18,7 @@
 #include "proto/conn_table.h"
 #include "proto/fd.h"
 
-#define	STEP_MAX	8u		/* ticks between two visits */
+#define	STEP_MAX	40u		/* ticks between two visits */
 #define	DEADLINE_PART	8u		/* of a deadline: how late it may be */
 #define	LINGER_MS	2000
 
@@ -229,6 +229,16 @@ conn_table_cut_all(struct conn_table *t)
  * Connections
  */
 
+/* The reaper sees who waits. */
+static void
+lock(struct conn_table *t)
+{
+
+	atomic_fetch_add(&t->waiting, 1);
+	(void)pthread_mutex_lock(&t->lock);
+	atomic_fetch_sub(&t->waiting, 1);
+}
+
 /* The table's lock is held. */
 static bool
 has_room(struct conn_table *t, const struct sockaddr *sa)
@@ -250,7 +260,7 @@ conn_admit(struct conn_table *t, const struct sockaddr *sa)
 {
 	bool has;
 
-	(void)pthread_mutex_lock(&t->lock);
+	lock(t);
 	has = has_room(t, sa);
 	(void)pthread_mutex_unlock(&t->lock);
 	return (has);
@@ -291,7 +301,7 @@ conn_open(struct conn *c, struct conn_table *t, int fd,
 	c->head_ms = c->half_ms = c->mark_ms = 0;
 	tcp_peer(sa, c->peer);
 	(void)pthread_mutex_init(&c->lock, NULL);
-	(void)pthread_mutex_lock(&t->lock);
+	lock(t);
 	listed = enlist(t, c, sa);
 	(void)pthread_mutex_unlock(&t->lock);
 	if (!listed)
@@ -305,7 +315,7 @@ conn_close(struct conn *c, bool linger)
 	struct conn_table *t = c->table;
 	int fd;
 
-	(void)pthread_mutex_lock(&t->lock);
+	lock(t);
 	/* The last one takes its place. */
 	t->conn[c->index] = t->conn[--t->n];
 	t->conn[c->index]->index = c->index;

@@ -27,8 +27,9 @@
 #define	LOCK_COST	128u		/* of visits, while locked */
 #define	LOOK_COST	4u		/* in visits */
 #define	CUT_COST	32u
-#define	LINGER_BYTES	(4u << 20)	/* drained of one in a tick, */
-#define	LINGER_TICK	(16u << 20)	/* of all */
+#define	LINGER_BYTES	(1u << 20)	/* drained of one in a tick, */
+#define	LINGER_TICK	(4u << 20)	/* of all */
+#define	GIVE_WAY_NS	100000
 #define	LOG_MS		60000
 
 /* What a connection does has changed since the last visit.  The table's lock is
@@ -172,7 +173,21 @@ visit(struct conn *c, int64_t now)
 	return (cost + CUT_COST);
 }
 
-/* Threads that open and close connections get their turn in between. */
+/*
+ * Threads that open and close connections get their turn: a mutex alone, let go
+ * and taken again, is mostly ours again before they are awake.
+ */
+static void
+give_way(struct conn_table *t)
+{
+	struct timespec ts = { .tv_nsec = GIVE_WAY_NS };
+
+	(void)pthread_mutex_unlock(&t->lock);
+	if (atomic_load(&t->waiting) > 0)
+		(void)nanosleep(&ts, NULL);
+	(void)pthread_mutex_lock(&t->lock);
+}
+
 static void
 turn(struct conn_table *t)
 {
@@ -190,9 +205,8 @@ turn(struct conn_table *t)
 			    &t->conn[t->next + PREFETCH]->state);
 		if ((cost += visit(t->conn[t->next++], now)) < LOCK_COST)
 			continue;
-		(void)pthread_mutex_unlock(&t->lock);
+		give_way(t);
 		cost = 0;
-		(void)pthread_mutex_lock(&t->lock);
 	}
 }
 

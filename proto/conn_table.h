@@ -8,7 +8,7 @@
  * The table of connections, as conn.c and its reaper, conn_reap.c, share it;
  * nobody else includes this.
  */
-#define	CONN_TICK_MS	250		/* the reaper's */
+#define	CONN_TICK_MS	50		/* the reaper's */
 #define	CONN_LOOK_MS	1000		/* until the first look at a socket */
 #define	CONN_PHASE_BITS	3u
 #define	CONN_PHASE_MASK	((1u << CONN_PHASE_BITS) - 1)
@@ -34,6 +34,7 @@ struct conn_table {
 	struct conn_linger	 linger[CONN_LINGER_MAX]; /* for the reaper */
 	size_t			 nlinger, ndrained;
 
+	atomic_uint		 waiting;	/* threads, for the lock */
 	atomic_bool		 closing;	/* each answer is the last */
 	atomic_bool		 closed;	/* nothing waits any more */
 	_Atomic uint64_t	 requests;	/* limits.requests */
