@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# Varnish as a caching mirror; what is set on its command line stands, with its
+# reason, in integration/bench.d/servers.py.
+vcl 4.1;
+
+backend origin {
+	.host = "@ORIGIN_HOST@";
+	.port = "@ORIGIN_PORT@";
+}
+
+# Files are the same for everybody: no cookies, no variants, one lookup.
+sub vcl_recv {
+	if (req.method != "GET" && req.method != "HEAD") {
+		return (synth(405));
+	}
+	unset req.http.Cookie;
+	unset req.http.Accept-Encoding;
+	return (hash);
+}
+
+# All files lie on one host name: hash the path alone.
+sub vcl_hash {
+	hash_data(req.url);
+	return (lookup);
+}
+
+# The origin says for how long (a year); what expired may be served while it is
+# asked for again.  Packages are compressed already.
+sub vcl_backend_response {
+	set beresp.grace = 1h;
+	set beresp.do_gzip = false;
+	set beresp.do_gunzip = false;
+}
