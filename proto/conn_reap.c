@@ -214,7 +214,7 @@ turn(struct conn_table *t)
 static size_t
 drain(struct conn_linger *linger, size_t n, int64_t now)
 {
-	static char sink[65536];	/* only reapers write, none reads */
+	char sink[65536];		/* none reads it */
 	size_t i, total, all = 0;
 	ssize_t got;
 
