@@ -154,7 +154,9 @@ bench:
 # The edge's blob store with so many blobs.
 BLOBS =		1000000
 # Where from bytes are sent best; what finding a path costs.
-bench-parts: $(MEASURES:.c=)
+bench-parts:
+	@sh integration/deps check
+	@$(MAKE) programs tests/bench_body tests/bench_lookup
 	tests/bench_body
 	tests/bench_lookup
 bench-store:

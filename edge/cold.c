@@ -50,7 +50,7 @@ struct cold {
 	unsigned		 magic;
 	struct cold_pool	*pool;
 	struct blob		*blob;
-	uint64_t		 size, off, end;
+	uint64_t		 off, end;
 	/* The thread's that reads, until it has announced them as ready. */
 	struct memory		*memory;
 	bool			 looked;	/* its pages are not there */

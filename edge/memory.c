@@ -7,10 +7,8 @@
 #include <sys/param.h>
 #include <sys/mman.h>
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "edge/memory.h"
 #include "edge/resident.h"

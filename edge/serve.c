@@ -340,7 +340,8 @@ get_made(void *arg, const struct serve_file *f, const struct answer *a)
 	return (p);
 }
 
-/* Where the file is in memory by now. */
+/* Where the file is in memory by now, and an answer like this one would be sent
+ * from there at once. */
 static void
 keep_made(void *arg, struct httpd_request *r, const struct serve_file *f,
     const struct answer *a)
@@ -353,7 +354,8 @@ keep_made(void *arg, struct httpd_request *r, const struct serve_file *f,
 
 	if ((m = memory_get(e->conf.store, f->digest, f->size)) == NULL)
 		return;
-	p = httpd_prepare(r, a, memory_bytes(m), memory_unref, m);
+	p = a->send_body && !memory_at_once(m, 0, f->size) ? NULL :
+	    httpd_prepare(r, a, memory_bytes(m), memory_unref, m);
 	if (p == NULL) {
 		memory_unref(m);
 		return;
