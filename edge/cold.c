@@ -387,21 +387,29 @@ release(void *arg)
 	cold_destroy(&c);
 }
 
+struct memory *
+cold_memory(struct cold **cp)
+{
+	struct cold *c = *cp;
+	struct memory *m;
+
+	CHECK_OBJ(c, COLD_MAGIC);
+	CHECK(cold_state(c) == COLD_READY);
+	if (c->fd != -1)
+		return (NULL);
+	m = memory_ref(c->memory);
+	cold_destroy(cp);
+	return (m);
+}
+
 struct httpd_body *
 cold_body(struct cold **cp)
 {
 	struct cold *c = *cp;
 	struct httpd_body *body;
-	struct memory *m;
 
 	CHECK_OBJ(c, COLD_MAGIC);
-	CHECK(cold_state(c) == COLD_READY);
-	if (c->fd == -1) {
-		m = memory_ref(c->memory);
-		body = memory_body(&m);
-		cold_destroy(cp);
-		return (body);
-	}
+	CHECK(cold_state(c) == COLD_READY && c->fd != -1);
 	*cp = NULL;
 	if (!RESIDENT_TOLD) {		/* sendfile(2) reads on by itself */
 		body = httpd_body_fd(&c->fd);

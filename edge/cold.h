@@ -30,7 +30,10 @@ void		 cold_destroy(struct cold **c);
 
 enum cold_state { COLD_WAIT, COLD_READY, COLD_FAILED };
 enum cold_state	 cold_state(struct cold *c);
-/* When ready: the body.  Takes c over.  NULL: out of memory. */
+/* When ready: where all bytes are in memory, that, with a reference; takes c over.
+ * NULL: they are not. */
+struct memory	*cold_memory(struct cold **c);
+/* Else a body that has them read ahead.  Takes c over.  NULL: out of memory. */
 struct httpd_body *cold_body(struct cold **c);
 
 #endif

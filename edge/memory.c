@@ -7,6 +7,7 @@
 #include <sys/param.h>
 #include <sys/mman.h>
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,12 +15,14 @@
 #include "edge/resident.h"
 #include "edge/table.h"
 #include "proto/check.h"
+#include "proto/clock.h"
 #include "proto/fd.h"
 
 #define	MEMORY_MAGIC	0x6d656d6fu
 #define	MADE_N		2		/* of 200 and of 304 */
 #define	MADE_COST	2048		/* bytes that answers take, roughly */
 #define	SECOND_CHANCES	64		/* in a row, then the next one goes */
+#define	SEEN_MS		1000		/* pages stay that long, mostly */
 
 struct made {
 	struct made_key		 key;
@@ -33,6 +36,8 @@ struct memory {
 	atomic_bool		 hit;		/* since it was last looked at */
 	size_t			 len;
 	const char		*p;
+	int			 fd;		/* of a large mapping; -1: none */
+	_Atomic int64_t		 whole_ms;	/* all of it was last seen there */
 	struct blob		*blob;		/* while that has it; the stripe */
 	pthread_mutex_t		*stripe;	/* of the blob */
 	struct made		 made[MADE_N];	/* the blob's stripe */
@@ -78,6 +83,7 @@ memory_unref(void *memory)
 		return;
 	if (m->mapped)
 		(void)munmap((void *)(uintptr_t)m->p, m->len);
+	fd_close(&m->fd);
 	explicit_bzero(&m->magic, sizeof(m->magic));
 	free(m);
 }
@@ -106,6 +112,14 @@ memory_in_use(const struct memory *m)
 	return (atomic_load(&m->refs) > own);
 }
 
+/* Of cache.memory. */
+static size_t
+cost(const struct memory *m)
+{
+
+	return (MADE_COST + (m->mapped ? 0 : m->len));
+}
+
 /* The cache is locked, also below. */
 static void
 forget(struct memory_cache *c, struct memory *m)
@@ -120,10 +134,10 @@ forget(struct memory_cache *c, struct memory *m)
 	m->blob = NULL;
 	(void)pthread_mutex_unlock(m->stripe);
 	TAILQ_REMOVE(&c->list, m, link);
-	if (m->mapped)
-		c->nmapped--;
-	else
-		c->bytes -= m->len + MADE_COST;
+	c->bytes -= cost(m);
+	c->nmapped -= m->mapped;
+	if (m->fd != -1)
+		c->nfiles--;
 	for (i = 0; i < MADE_N; i++)
 		httpd_prepared_unref(&made[i].answer);
 	memory_unref(m);
@@ -279,19 +293,41 @@ memory_bytes(const struct memory *m)
 }
 
 bool
-memory_resident(const struct memory *m, uint64_t off, uint64_t len)
+memory_resident(struct memory *m, uint64_t off, uint64_t len)
 {
 
 	CHECK(off <= m->len && len <= m->len - off);
-	return (!m->mapped || resident(m->p, off, len));
+	if (!m->mapped)
+		return (true);
+	if (!resident(m->p, off, len))
+		return (false);
+	if (len == m->len)
+		atomic_store_explicit(&m->whole_ms, clock_boot_ms(),
+		    memory_order_relaxed);
+	return (true);
 }
 
 bool
-memory_at_once(const struct memory *m, uint64_t off, uint64_t len)
+memory_seen(const struct memory *m)
+{
+	int64_t ms = atomic_load_explicit(&m->whole_ms, memory_order_relaxed);
+
+	return (ms != 0 && clock_boot_ms() - ms < SEEN_MS);
+}
+
+bool
+memory_at_once(struct memory *m, uint64_t off, uint64_t len)
 {
 
 	return (!m->mapped || (len <= MEMORY_ASK &&
-	    memory_resident(m, off, len)));
+	    (memory_seen(m) || memory_resident(m, off, len))));
+}
+
+int
+memory_file(const struct memory *m)
+{
+
+	return (m->fd == -1 ? -1 : fcntl(m->fd, F_DUPFD_CLOEXEC, 0));
 }
 
 struct httpd_body *
@@ -320,6 +356,7 @@ memory_new(struct blob *b, size_t room)
 	m->stripe = table_stripe(b->store, &b->digest);
 	m->len = b->size;
 	m->p = m->data;
+	m->fd = -1;
 	return (m);
 }
 
@@ -346,15 +383,16 @@ load_mapping(struct blob *b)
 	if ((fd = blob_open(b)) == -1)
 		return (NULL);
 	p = mmap(NULL, b->size, PROT_READ, MAP_SHARED, fd, 0);
-	fd_close(&fd);
-	if (p == MAP_FAILED)
-		return (NULL);
-	if ((m = memory_new(b, 0)) == NULL) {
-		(void)munmap(p, b->size);
+	m = p == MAP_FAILED ? NULL : memory_new(b, 0);
+	if (m == NULL) {
+		if (p != MAP_FAILED)
+			(void)munmap(p, b->size);
+		fd_close(&fd);
 		return (NULL);
 	}
 	m->mapped = true;
 	m->p = p;
+	m->fd = fd;
 	return (m);
 }
 
@@ -366,6 +404,8 @@ keep(struct memory *m, struct blob *b)
 
 	(void)pthread_mutex_lock(&c->lock);
 	(void)pthread_mutex_lock(m->stripe);
+	if (m->len <= MEMORY_ASK || c->nfiles >= MEMORY_FILES)
+		fd_close(&m->fd);
 	if (table_complete(b) && b->memory == NULL) {
 		b->memory = memory_ref(m);
 		m->blob = b;
@@ -373,13 +413,28 @@ keep(struct memory *m, struct blob *b)
 	(void)pthread_mutex_unlock(m->stripe);
 	if (m->blob == b) {
 		TAILQ_INSERT_HEAD(&c->list, m, link);
-		if (m->mapped)
-			c->nmapped++;
-		else
-			c->bytes += m->len + MADE_COST;
+		c->bytes += cost(m);
+		c->nmapped += m->mapped;
+		if (m->fd != -1)
+			c->nfiles++;
 		trim(c);
 	}
 	(void)pthread_mutex_unlock(&c->lock);
+}
+
+/* To read, verify and free copies by turns would cost more than they save. */
+static bool
+copied(const struct blob *b)
+{
+	struct memory_cache *c = &b->store->memory;
+	bool room;
+
+	if (b->size <= MEMORY_COPY_ALWAYS || b->size > MEMORY_COPY_MAX)
+		return (b->size <= MEMORY_COPY_ALWAYS);
+	(void)pthread_mutex_lock(&c->lock);
+	room = c->bytes + b->size + MADE_COST <= c->max_bytes;
+	(void)pthread_mutex_unlock(&c->lock);
+	return (room);
 }
 
 struct memory *
@@ -389,7 +444,7 @@ memory_load(struct blob *b)
 
 	if ((m = memory_get(b->store, &b->digest, b->size)) != NULL)
 		return (m);
-	m = b->size > MEMORY_COPY_MAX ? load_mapping(b) : load_copy(b);
+	m = copied(b) ? load_copy(b) : load_mapping(b);
 	if (m != NULL)
 		keep(m, b);
 	return (m);

@@ -20,8 +20,10 @@
  * what hangs at the blob.  The order is store, cache, stripe.
  */
 #define	MEMORY_COPY_MAX	65536u		/* bytes of a blob; more is mapped */
-#define	MEMORY_DEFAULT	(256u << 20)	/* bytes of copies */
-#define	MEMORY_MAPPED	4096u		/* mappings; Linux allows 65,530 */
+#define	MEMORY_COPY_ALWAYS 16384u	/* so is, for want of room, what is more */
+#define	MEMORY_DEFAULT	(256u << 20)	/* bytes of copies and answers */
+#define	MEMORY_MAPPED	32768u		/* mappings; Linux allows 65,530 */
+#define	MEMORY_FILES	64u		/* of the large ones are kept open */
 
 struct memory;				/* reference-counted */
 
@@ -47,10 +49,14 @@ void		 memory_unref(void *memory);
  * thousand.  at_once: for the others; false for too large a slice.
  */
 #define	MEMORY_ASK	(2u << 20)	/* bytes */
-bool		 memory_resident(const struct memory *m, uint64_t off,
+bool		 memory_resident(struct memory *m, uint64_t off,
 		    uint64_t len);
-bool		 memory_at_once(const struct memory *m, uint64_t off,
-		    uint64_t len);
+bool		 memory_at_once(struct memory *m, uint64_t off, uint64_t len);
+/* Whether all of it was there when it was last asked about, a second ago at
+ * most. */
+bool		 memory_seen(const struct memory *m);
+/* A descriptor of the caller's, for sendfile(2); -1: there is none. */
+int		 memory_file(const struct memory *m);
 /* A body with the whole blob (httpd_reply() selects the slice).  Takes the
  * reference.  NULL: out of memory. */
 struct httpd_body *memory_body(struct memory **m);
@@ -83,8 +89,8 @@ TAILQ_HEAD(memory_list, memory);
 struct memory_cache {
 	pthread_mutex_t		 lock;
 	struct memory_list	 list;		/* newest first */
-	uint64_t		 bytes, max_bytes;	/* of copies */
-	size_t			 nmapped;
+	uint64_t		 bytes, max_bytes;	/* of copies, answers */
+	size_t			 nmapped, nfiles;
 };
 
 void	memory_init(struct memory_cache *c, uint64_t max_bytes);

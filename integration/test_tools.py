@@ -239,6 +239,43 @@ def test_aria2_with_16_connections(site, tmp_path):
             site.box.log("edge1-access"))) >= 16 * asked, 10)
 
 
+def test_many_large_downloads_at_once(site, tmp_path):
+    """More than a few are sent by sendfile(2), each from a descriptor of its
+    own: whole, in part and cut off, they get the right bytes and leave no
+    descriptor."""
+    url, want = site.url("All/big.pkg"), site.want("All/big.pkg")
+    name, pid = sha256(want), site.box.pid("edge1")
+
+    def descriptors():
+        n = 0
+        for fd in os.listdir("/proc/%d/fd" % pid):
+            try:
+                n += name in os.readlink("/proc/%d/fd/%s" % (pid, fd))
+            except FileNotFoundError:
+                pass
+        return n
+
+    curl("-f", "-o", os.devnull, url)
+    first = [0, 0, 0, 0, 1, 5000001, 30 << 20] * 2
+    clients = [subprocess.Popen(
+        ["curl", "-sS", "-f", "--limit-rate", "20M", "-r", "%d-" % at, "-o",
+         str(tmp_path / ("%d" % i)), url], stdin=subprocess.DEVNULL)
+        for i, at in enumerate(first)]
+    cut = [subprocess.Popen(
+        ["curl", "-sS", "-o", os.devnull, "--limit-rate", "1M", url],
+        stdin=subprocess.DEVNULL) for i in range(6)]
+    if os.path.isdir("/proc/%d/fd" % pid):
+        until(lambda: descriptors() > 8, 20)
+    for p in cut:
+        p.kill()
+        p.wait()
+    for i, at in enumerate(first):
+        assert clients[i].wait(timeout=60 * SLOW) == 0
+        assert content(tmp_path / ("%d" % i)) == want[at:]
+    if os.path.isdir("/proc/%d/fd" % pid):
+        until(lambda: descriptors() <= 1, 20)
+
+
 def test_python_requests(site):
     requests = pytest.importorskip("requests")
     url, want = site.url("All/app.pkg"), site.want("All/app.pkg")

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Where from a file's bytes are sent best, by size: a copy in memory, a mapping
- * (both as answers made once), or a descriptor opened for each answer.  The
- * threshold MEMORY_COPY_MAX comes from its table.
+ * (both as answers made once), or a descriptor opened for each answer, for one
+ * client and for many that read as fast as they can.  MEMORY_COPY_MAX comes from
+ * its table.
  *
  * usage: bench_body [SECONDS]
  */
@@ -22,7 +23,7 @@
 #include "proto/fd.h"
 #include "proto/httpd.h"
 
-#define	CLIENTS		8
+#define	CLIENTS_MAX	32u
 
 enum source { COPY, MAPPING, DESCRIPTOR, SOURCES };
 static const char *const names[SOURCES] = { "copy", "mapping", "descriptor" };
@@ -33,6 +34,7 @@ static const size_t sizes[] = { 1u << 10, 4u << 10, 16u << 10, 64u << 10,
 static char path[] = "/tmp/bench_body.XXXXXX";
 static char *copy, *mapping;
 static _Atomic(struct httpd_prepared *) made[SOURCES][SIZES];
+static const unsigned clients[] = { 1, CLIENTS_MAX };
 static int port, seconds = 2;
 
 /* The target is /SOURCE/SIZE, both as indexes of one digit. */
@@ -116,11 +118,11 @@ client(void *arg)
 
 /* In a process of its own, so that its CPU time is not the server's. */
 static unsigned
-requests(unsigned source, unsigned size)
+requests(unsigned source, unsigned size, unsigned nclient)
 {
 	char request[128];
-	struct load load[CLIENTS];
-	pthread_t t[CLIENTS];
+	struct load load[CLIENTS_MAX];
+	pthread_t t[CLIENTS_MAX];
 	unsigned n = 0, i;
 	int fd[2], status;
 	pid_t pid;
@@ -130,13 +132,13 @@ requests(unsigned source, unsigned size)
 	if (pipe(fd) == -1 || (pid = fork()) == -1)
 		err(1, "fork");
 	if (pid == 0) {
-		for (i = 0; i < CLIENTS; i++) {
+		for (i = 0; i < nclient; i++) {
 			load[i] = (struct load){ .request = request,
 			    .size = sizes[size], .end = now() + seconds };
 			CHECK(pthread_create(&t[i], NULL, client, &load[i]) ==
 			    0);
 		}
-		for (i = 0; i < CLIENTS; i++) {
+		for (i = 0; i < nclient; i++) {
 			(void)pthread_join(t[i], NULL);
 			n += load[i].n;
 		}
@@ -161,13 +163,13 @@ cpu(void)
 }
 
 static void
-measure(unsigned size, unsigned source)
+measure(unsigned size, unsigned source, unsigned nclient)
 {
 	double before = cpu();
-	unsigned n = requests(source, size);
+	unsigned n = requests(source, size, nclient);
 
-	printf("%9zu  %-10s %9.0f/s %9.1f us\n", sizes[size], names[source],
-	    (double)n / seconds, (cpu() - before) * 1e6 / n);
+	printf("%9zu %8u  %-10s %9.0f/s %9.1f us\n", sizes[size], nclient,
+	    names[source], (double)n / seconds, (cpu() - before) * 1e6 / n);
 }
 
 int
@@ -176,7 +178,7 @@ main(int argc, char *argv[])
 	struct httpd_conf c = { .handler = handler };
 	struct httpd *h;
 	size_t max = sizes[SIZES - 1];
-	unsigned i, k;
+	unsigned i, j, k;
 	int fd, file;
 
 	if (argc > 1)
@@ -194,10 +196,11 @@ main(int argc, char *argv[])
 	port = httpd_port(fd);
 	if ((h = httpd_start(&c, &fd, 1)) == NULL)
 		err(1, "httpd");
-	printf("     size  from         requests   CPU/request\n");
+	printf("     size  clients  from         requests   CPU/request\n");
 	for (i = 0; i < SIZES; i++)
-		for (k = 0; k < SOURCES; k++)
-			measure(i, k);
+		for (j = 0; j < sizeof(clients) / sizeof(clients[0]); j++)
+			for (k = 0; k < SOURCES; k++)
+				measure(i, k, clients[j]);
 	httpd_stop(&h);
 	fd_close(&file);
 	(void)unlink(path);

@@ -118,7 +118,8 @@ handler(void *arg, struct httpd_request *r)
 		httpd_wait(r);
 		break;
 	case COLD_READY:
-		body = cold_body(&st->cold);
+		body = (m = cold_memory(&st->cold)) != NULL ?
+		    memory_body(&m) : cold_body(&st->cold);
 		httpd_reply(r, &a, &body);
 		break;
 	case COLD_FAILED:
