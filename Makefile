@@ -47,11 +47,11 @@ COMMAND =	master/client.c master/cmd_edge.c master/cmd_publish.c \
 		master/release.c master/scan.c master/scan_cache.c \
 		master/scan_read.c master/send.c master/send_state.c
 EDGE =		edge/blob.c edge/blob_scan.c edge/cold.c edge/evict.c \
-		edge/fill.c edge/follow.c edge/health.c edge/held.c \
-		edge/lease.c edge/link.c edge/memory.c edge/pull.c \
+		edge/fill.c edge/fill_reader.c edge/follow.c edge/health.c edge/held.c \
+		edge/lease.c edge/link.c edge/memory.c edge/pull.c edge/rate.c \
 		edge/reply.c edge/resident.c edge/serve.c edge/status.c edge/sync.c \
 		edge/sync_fetch.c edge/sync_table.c edge/table.c \
-		edge/upstream.c edge/waiters.c edge/walk.c
+		edge/unstored.c edge/upstream.c edge/waiters.c edge/walk.c
 TESTS =		tests/test_accesslog.c tests/test_announce.c \
 		tests/test_answer.c tests/test_blob.c tests/test_cold.c \
 		tests/test_config.c tests/test_daemon.c tests/test_fill.c \
@@ -60,7 +60,7 @@ TESTS =		tests/test_accesslog.c tests/test_announce.c \
 		tests/test_message.c tests/test_proto.c tests/test_publish.c \
 		tests/test_record.c tests/test_recover.c tests/test_roster.c \
 		tests/test_route.c tests/test_scan.c tests/test_serve.c \
-		tests/test_site.c tests/test_trust.c tests/test_zap.c
+		tests/test_site.c tests/test_storage.c tests/test_trust.c tests/test_zap.c
 # Programs that measure: nothing to pass or fail.
 MEASURES =	tests/bench_body.c tests/bench_lookup.c tests/bench_store.c
 FUZZ =		tests/fuzz_answer.c tests/fuzz_cert.c tests/fuzz_config.c \

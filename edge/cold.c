@@ -104,6 +104,16 @@ submit(struct cold *c, struct lane *l)
 	(void)pthread_mutex_unlock(&l->pool->lock);
 }
 
+static bool
+is_resident(struct cold *c)
+{
+
+	if (!memory_resident(c->memory, c->off, c->end - c->off))
+		return (false);
+	memory_keep_file(c->memory, c->blob);
+	return (true);
+}
+
 /* Whether the bytes are in memory, brought there if need be; -1: they cannot
  * be read. */
 static int
@@ -113,8 +123,8 @@ in_memory(struct cold *c)
 	if (c->looked)
 		return (0);
 	if (c->memory == NULL && (c->memory = memory_load(c->blob)) == NULL)
-		return (-1);
-	return (memory_resident(c->memory, c->off, c->end - c->off));
+		return (errno == ENOMEM ? 0 : -1);
+	return (is_resident(c));
 }
 
 /* What the disk must be waited for.  Where the bytes are there up to; 0: they
@@ -181,7 +191,7 @@ work_on(struct cold *c, char *scratch)
 static void
 look_at(struct cold *c)
 {
-	bool there = memory_resident(c->memory, c->off, c->end - c->off);
+	bool there = is_resident(c);
 
 	(void)pthread_mutex_lock(&c->lock);
 	c->busy = false;

@@ -23,9 +23,8 @@
 
 #define	WORKERS		4u
 #define	BUCKETS		256u		/* by the digest's first byte */
-#define	WAKE_BATCH	64u
-#define	FETCH_LOOK_MS	500		/* fill_fetch() looks at stop */
 #define	WARN_BURST	20
+#define	UNSTORED_MS	10000		/* then the store is tried again */
 
 TAILQ_HEAD(fill_queue, fill);
 
@@ -38,14 +37,17 @@ struct fills {
 	struct fill_queue ends;
 	LIST_HEAD(, fill) bucket[BUCKETS];
 	unsigned	 max, running, queued;
+	unsigned	 max_clients;	/* of one fill */
+	atomic_bool	 finish;	/* without clients, too */
+	atomic_uint	 nunstored;	/* of running; they count no more */
 	bool		 stopping;	/* later fills fail */
 	bool		 quit;		/* workers end */
-	uint64_t	 started, done, failed;
+	uint64_t	 started, done, failed, unstored, left;
 	pthread_t	 worker[WORKERS];
 	unsigned	 nworker;
 };
 
-static struct log_limit fail_limit, room_limit;
+static struct log_limit fail_limit, room_limit, unstored_limit;
 
 struct upstreams *
 fill_upstreams(const struct fill *fl)
@@ -94,6 +96,24 @@ fill_new(struct fills *f, const struct fill_want *w)
 	return (fl);
 }
 
+struct blob_store *
+fills_store(const struct fills *f)
+{
+
+	return (f->store);
+}
+
+bool
+fills_stopping(struct fills *f)
+{
+	bool stopping;
+
+	(void)pthread_mutex_lock(&f->lock);
+	stopping = f->stopping;
+	(void)pthread_mutex_unlock(&f->lock);
+	return (stopping);
+}
+
 void
 fill_unref(struct fill *fl)
 {
@@ -101,7 +121,8 @@ fill_unref(struct fill *fl)
 	if (atomic_fetch_sub(&fl->refs, 1) != 1)
 		return;
 	CHECK_OBJ(fl, FILL_MAGIC);
-	CHECK(LIST_EMPTY(&fl->readers) && LIST_EMPTY(&fl->pulls));
+	CHECK(fl->nreader == 0 && LIST_EMPTY(&fl->pulls));
+	unstored_destroy(&fl->unstored);
 	fd_close(&fl->fd);
 	(void)pthread_mutex_destroy(&fl->lock);
 	(void)pthread_cond_destroy(&fl->woken);
@@ -128,44 +149,52 @@ fill_fail(struct fill *fl, const char *reason)
 	pull_cancel(fl);
 }
 
-/* The reader need not wait any more.  Fill locked. */
-static bool
-has_news(const struct fill *fl, const struct fill_reader *r)
+bool
+fill_unstore(struct fill *fl)
 {
+	char hex[DIGEST_HEX + 1];
+	struct fills *f = fl->fills;
+	struct pull *pl;
 
-	if (fl->stage == STAGE_FAILED)
+	if (fl->unstored != NULL)
 		return (true);
-	if (r->whole)
-		return (fl->stage == STAGE_DONE);
-	return (pull_have(fl, r->piece));
-}
-
-/* Takes up to WAKE_BATCH readers to wake.  Fill locked. */
-static size_t
-take_readers(struct fill *fl, struct fill_reader **batch)
-{
-	struct fill_reader *r;
-	size_t n = 0;
-
-	LIST_FOREACH(r, &fl->readers, link) {
-		if (!r->waiting || !has_news(fl, r))
-			continue;
-		r->waiting = false;
-		r->waking++;
-		batch[n++] = r;
-		if (n == WAKE_BATCH)
-			break;
+	/* What is verified as a whole only must be somewhere until then. */
+	if (fl->unit > CHUNK_SIZE)
+		return (false);
+	if (atomic_fetch_add(&f->nunstored, 1) >= UNSTORED_FILLS ||
+	    (fl->unstored = unstored_new()) == NULL) {
+		atomic_fetch_sub(&f->nunstored, 1);
+		return (false);
 	}
-	return (n);
+	fl->unstored_ms = clock_boot_ms();
+	LIST_FOREACH(pl, &fl->pulls, link)
+		pl->end = MIN(pl->end, pl->next + UNSTORED_AHEAD);
+	if (log_allowed(&unstored_limit, WARN_BURST))
+		log_warn("fill digest=%s goes on without the cache",
+		    digest_hex(&fl->digest, hex));
+	return (true);
 }
 
-/* Hands a fill that is over to a worker; unlocks. */
+/* What is not stored ends with its readers; other fills do if so set. */
 static void
-hand_on(struct fill *fl)
+end_left(struct fill *fl)
+{
+
+	if (fl->nreader > 0 || !fl->opened || fl->stage != STAGE_RUNNING ||
+	    (fl->unstored == NULL && atomic_load(&fl->fills->finish)))
+		return;
+	fl->stage = STAGE_FAILED;
+	fl->over = true;
+	pull_cancel(fl);
+}
+
+void
+fill_hand_on(struct fill *fl)
 {
 	struct fills *f = fl->fills;
 	bool end;
 
+	end_left(fl);
 	/* A failed fill's last transfer may still write. */
 	end = fl->opened && !fl->ending && (fl->stage == STAGE_WRITTEN ||
 	    (fl->stage == STAGE_FAILED && fl->npull == 0));
@@ -182,19 +211,9 @@ hand_on(struct fill *fl)
 void
 fill_leave(struct fill *fl)
 {
-	struct fill_reader *batch[WAKE_BATCH];
-	size_t i, n;
 
-	while ((n = take_readers(fl, batch)) > 0) {
-		(void)pthread_mutex_unlock(&fl->lock);
-		for (i = 0; i < n; i++)
-			batch[i]->wake(batch[i]->arg);
-		(void)pthread_mutex_lock(&fl->lock);
-		for (i = 0; i < n; i++)
-			batch[i]->waking--;
-		(void)pthread_cond_broadcast(&fl->woken);
-	}
-	hand_on(fl);
+	fill_wake(fl);
+	fill_hand_on(fl);
 }
 
 /* The last thing of a fill: out of the table.  In a worker. */
@@ -202,16 +221,24 @@ static void
 retire(struct fill *fl)
 {
 	struct fills *f = fl->fills;
-	bool done;
+	bool done, over, unstored;
 
 	(void)pthread_mutex_lock(&fl->lock);
 	CHECK(fl->stage >= STAGE_DONE);
+	if (fl->unstored != NULL)
+		atomic_fetch_sub(&f->nunstored, 1);
 	done = fl->stage == STAGE_DONE;
+	over = fl->over;
+	unstored = over && fl->unstored != NULL;
 	(void)pthread_mutex_unlock(&fl->lock);
 	(void)pthread_mutex_lock(&f->lock);
 	LIST_REMOVE(fl, chain);
 	if (done)
 		f->done++;
+	else if (unstored)
+		f->unstored++;
+	else if (over)
+		f->left++;
 	else
 		f->failed++;
 	if (fl->counted)
@@ -223,23 +250,41 @@ retire(struct fill *fl)
 	fill_unref(fl);
 }
 
+/* A verified file that cannot be committed is still there to be read. */
+static bool
+go_on_unstored(struct fill *fl)
+{
+	bool ok;
+
+	(void)pthread_mutex_lock(&fl->lock);
+	if ((ok = fill_unstore(fl))) {
+		fl->stage = STAGE_RUNNING;
+		fl->ending = false;
+	}
+	fill_leave(fl);
+	return (ok);
+}
+
 /* Commits, or gives the partial file back.  In a worker. */
 static void
 end_fill(struct fill *fl)
 {
 	struct blob_store *s = fl->fills->store;
-	bool written, ok = true, keep;
+	bool written, ok, keep;
 
 	(void)pthread_mutex_lock(&fl->lock);
 	written = fl->stage == STAGE_WRITTEN;
-	keep = fl->nhave > 0;
+	ok = !fl->spoiled;
+	keep = fl->nhave > 0 && fl->unstored == NULL && ok;
 	(void)pthread_mutex_unlock(&fl->lock);
-	if (written && fl->partial &&
+	if (written && ok && fl->partial &&
 	    blob_partial_commit(s, &fl->digest, fl->fd) == -1) {
 		log_err("fill cannot store a finished file: %s",
 		    strerror(errno));
 		/* Whether the disk has what we wrote is not sure any more. */
 		ok = keep = false;
+		if (go_on_unstored(fl))
+			return;
 	}
 	if (fl->partial && !(written && ok))
 		blob_partial_close(s, &fl->digest, keep);
@@ -314,12 +359,16 @@ is_empty_digest(const struct digest *d)
 static const char *
 open_file(struct fill *fl)
 {
+	bool ok;
 
 	if (fl->size == 0 && !is_empty_digest(&fl->digest))
 		return ("an empty file has another digest");
-	if (open_complete(fl) == -1 && open_partial(fl) == -1)
-		return ("there is no place to store it");
-	return (NULL);
+	if (open_complete(fl) == 0 || open_partial(fl) == 0)
+		return (NULL);
+	(void)pthread_mutex_lock(&fl->lock);
+	ok = fill_unstore(fl);
+	(void)pthread_mutex_unlock(&fl->lock);
+	return (ok ? NULL : "there is no place to store it");
 }
 
 /* Starts a fill whose turn has come.  In a worker. */
@@ -346,13 +395,35 @@ open_fill(struct fill *fl)
 	fill_leave(fl);
 }
 
+/* Another fill of the same digest has the partial file still.  Locked. */
+static bool
+has_elder(const struct fill *fl)
+{
+	struct fill *e = LIST_NEXT(fl, chain);
+	bool has = false;
+
+	for (; e != NULL && !has; e = LIST_NEXT(e, chain)) {
+		if (!digest_eq(&e->digest, &fl->digest))
+			continue;
+		(void)pthread_mutex_lock(&e->lock);
+		has = e->partial;
+		(void)pthread_mutex_unlock(&e->lock);
+	}
+	return (has);
+}
+
 /* The next fill to start.  Locked. */
 static struct fill *
 next_open(struct fills *f)
 {
-	struct fill *fl = TAILQ_FIRST(&f->opens);
+	bool full = f->running - MIN(f->running,
+	    atomic_load(&f->nunstored)) >= f->max;
+	struct fill *fl;
 
-	if (fl == NULL || (f->running >= f->max && !fl->urgent && !f->stopping))
+	TAILQ_FOREACH(fl, &f->opens, work)
+		if (!has_elder(fl))
+			break;
+	if (fl == NULL || (full && !fl->urgent && !f->stopping))
 		return (NULL);
 	TAILQ_REMOVE(&f->opens, fl, work);
 	f->queued--;
@@ -419,6 +490,8 @@ fills_configure(struct fills *f, const struct edge_conf *c)
 
 	(void)pthread_mutex_lock(&f->lock);
 	f->max = (unsigned)MAX(1, MIN(c->fills, UINT16_MAX));
+	f->max_clients = (unsigned)c->clients_per_fill;
+	atomic_store(&f->finish, strcmp(c->when_left, "finish") == 0);
 	(void)pthread_cond_broadcast(&f->work);
 	(void)pthread_mutex_unlock(&f->lock);
 }
@@ -491,14 +564,29 @@ fills_stats(struct fills *f, struct fills_stats *st)
 	(void)pthread_mutex_lock(&f->lock);
 	*st = (struct fills_stats){
 		.started = f->started, .done = f->done, .failed = f->failed,
+		.unstored = f->unstored, .left = f->left,
 		.running = f->running, .queued = f->queued,
 	};
 	(void)pthread_mutex_unlock(&f->lock);
 }
 
-/* The fill of a digest, with a reference; a new one if need be.  Locked. */
+/* Whether a new reader may have its bytes from there.  Locked. */
+static bool
+can_join(struct fill *fl)
+{
+	bool can;
+
+	(void)pthread_mutex_lock(&fl->lock);
+	can = !fl->over && (fl->unstored == NULL || fl->partial ||
+	    clock_boot_ms() - fl->unstored_ms < UNSTORED_MS);
+	(void)pthread_mutex_unlock(&fl->lock);
+	return (can);
+}
+
+/* The fill of a digest; a new one if need be.  Locked. */
 static struct fill *
-join(struct fills *f, const struct fill_want *w, bool urgent, bool *joined)
+find_or_start(struct fills *f, const struct fill_want *w, bool urgent,
+    bool *joined)
 {
 	struct fill *fl;
 
@@ -506,7 +594,7 @@ join(struct fills *f, const struct fill_want *w, bool urgent, bool *joined)
 	if (f->stopping)
 		return (NULL);
 	LIST_FOREACH(fl, &f->bucket[w->digest.b[0]], chain)
-		if (digest_eq(&fl->digest, &w->digest))
+		if (digest_eq(&fl->digest, &w->digest) && can_join(fl))
 			break;
 	if (fl != NULL && fl->size != w->size)
 		return (NULL);
@@ -519,7 +607,6 @@ join(struct fills *f, const struct fill_want *w, bool urgent, bool *joined)
 		f->queued++;
 		f->started++;
 	}
-	atomic_fetch_add(&fl->refs, 1);
 	if (urgent && !fl->urgent) {
 		(void)pthread_mutex_lock(&fl->lock);
 		fl->urgent = true;
@@ -533,235 +620,23 @@ join(struct fills *f, const struct fill_want *w, bool urgent, bool *joined)
 	return (fl);
 }
 
-/* piece: the first one that it needs. */
-static struct fill_reader *
-reader_new(struct fills *f, const struct fill_want *w, bool whole,
-    uint64_t off, uint64_t end, void (*wake)(void *), void *arg)
+struct fill *
+fill_join(struct fills *f, const struct fill_want *w, bool urgent, bool *joined)
 {
-	struct fill_reader *r;
-
-	if ((r = calloc(1, sizeof(*r))) == NULL)
-		return (NULL);
-	r->end = end;
-	r->wake = wake;
-	r->arg = arg;
-	r->whole = whole;
-	(void)pthread_mutex_lock(&f->lock);
-	r->fill = join(f, w, whole, &r->joined);
-	(void)pthread_mutex_unlock(&f->lock);
-	if (r->fill == NULL) {
-		free(r);
-		return (NULL);
-	}
-	(void)pthread_mutex_lock(&r->fill->lock);
-	r->piece = (size_t)(off / r->fill->unit);
-	LIST_INSERT_HEAD(&r->fill->readers, r, link);
-	(void)pthread_mutex_unlock(&r->fill->lock);
-	return (r);
-}
-
-struct fill_reader *
-fill_reader_new(struct fills *f, const struct fill_want *w, uint64_t off,
-    uint64_t len, void (*wake)(void *arg), void *arg)
-{
-
-	CHECK(len > 0 && off < w->size && len <= w->size - off);
-	return (reader_new(f, w, false, off, off + len, wake, arg));
-}
-
-void
-fill_reader_destroy(struct fill_reader **rp)
-{
-	struct fill_reader *r = *rp;
 	struct fill *fl;
 
-	if (r == NULL)
-		return;
-	*rp = NULL;
-	fl = r->fill;
-	(void)pthread_mutex_lock(&fl->lock);
-	r->waiting = false;
-	while (r->waking > 0)
-		(void)pthread_cond_wait(&fl->woken, &fl->lock);
-	LIST_REMOVE(r, link);
-	(void)pthread_mutex_unlock(&fl->lock);
-	fill_unref(fl);
-	free(r);
-}
-
-bool
-fill_reader_collapsed(const struct fill_reader *r)
-{
-
-	return (r->joined);
-}
-
-/* Looks whether `piece` is there; if not, waits for it. */
-static enum fill_state
-look(struct fill_reader *r, size_t piece)
-{
-	struct fill *fl = r->fill;
-	enum fill_state state = FILL_WAIT;
-
-	CHECK_OBJ(fl, FILL_MAGIC);
-	(void)pthread_mutex_lock(&fl->lock);
-	r->piece = piece;
-	r->waiting = false;
-	if (fl->stage == STAGE_FAILED)
-		state = FILL_FAILED;
-	else if (r->whole ? fl->stage == STAGE_DONE : pull_have(fl, piece))
-		state = FILL_READY;
-	else {
-		r->waiting = true;
-		if (!r->whole)
-			pull_want(fl, piece, pull_reader_end(fl, r));
-		if (fl->stage == STAGE_FAILED)
-			state = FILL_FAILED;
-	}
-	if (state != FILL_WAIT)
-		r->waiting = false;
-	/* Wakes nobody: this may be called with an HTTP server's locks held. */
-	hand_on(fl);
-	return (state);
-}
-
-enum fill_state
-fill_reader_state(struct fill_reader *r)
-{
-
-	return (look(r, r->piece));
-}
-
-ssize_t
-fill_reader_read(struct fill_reader *r, uint64_t off, void *p, size_t max)
-{
-	const struct fill *fl = r->fill;
-	size_t piece;
-	uint64_t end;
-	ssize_t n;
-
-	CHECK(off < r->end);
-	piece = (size_t)(off / fl->unit);
-	switch (look(r, piece)) {
-	case FILL_WAIT:
-		return (HTTPD_WAIT);
-	case FILL_FAILED:
-		return (HTTPD_FAIL);
-	case FILL_READY:
-		break;
-	}
-	end = MIN(r->end, (piece + 1) * fl->unit);
-	while ((n = pread(fl->fd, p, (size_t)MIN(max, end - off),
-	    (off_t)off)) == -1 && errno == EINTR)
-		;
-	if (n > 0)
-		return (n);
-	log_err("fill cannot read its file: %s",
-	    n == 0 ? "it became shorter" : strerror(errno));
-	return (HTTPD_FAIL);
-}
-
-/* A thread that waits for a whole fill. */
-struct waiter {
-	pthread_mutex_t	lock;
-	pthread_cond_t	cond;
-	bool		woken;
-};
-
-static void
-wake_waiter(void *arg)
-{
-	struct waiter *w = arg;
-
-	(void)pthread_mutex_lock(&w->lock);
-	w->woken = true;
-	(void)pthread_cond_signal(&w->cond);
-	(void)pthread_mutex_unlock(&w->lock);
-}
-
-/* Until woken, or for a while. */
-static void
-wait_woken(struct waiter *w)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_nsec += FETCH_LOOK_MS * 1000000L;
-	t.tv_sec += t.tv_nsec / 1000000000L;
-	t.tv_nsec %= 1000000000L;
-	(void)pthread_mutex_lock(&w->lock);
-	while (!w->woken && pthread_cond_timedwait(&w->cond, &w->lock,
-	    &t) == 0)
-		;
-	w->woken = false;
-	(void)pthread_mutex_unlock(&w->lock);
-}
-
-/* 0, or an error number. */
-static int
-wait_whole(struct fill_reader *r, struct waiter *w, int64_t deadline,
-    const atomic_bool *stop)
-{
-
-	for (;;) {
-		switch (look(r, 0)) {
-		case FILL_READY:
-			return (0);
-		case FILL_FAILED:
-			return (EIO);
-		case FILL_WAIT:
-			break;
-		}
-		if (stop != NULL && atomic_load(stop))
-			return (ECANCELED);
-		if (clock_boot_ms() >= deadline)
-			return (ETIMEDOUT);
-		wait_woken(w);
-	}
-}
-
-/* Waits for a fill; 0, or an error number. */
-static int
-fetch(struct fills *f, const struct fill_want *want, unsigned timeout_s,
-    const atomic_bool *stop)
-{
-	struct waiter w = { .lock = PTHREAD_MUTEX_INITIALIZER };
-	struct fill_reader *r;
-	pthread_condattr_t a;
-	bool stopping;
-	int e = EIO;
-
-	(void)pthread_condattr_init(&a);
-	(void)pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&w.cond, &a);
-	(void)pthread_condattr_destroy(&a);
-	if ((r = reader_new(f, want, true, 0, want->size, wake_waiter,
-	    &w)) != NULL)
-		e = wait_whole(r, &w, clock_boot_ms() +
-		    (int64_t)timeout_s * 1000, stop);
-	fill_reader_destroy(&r);
-	(void)pthread_cond_destroy(&w.cond);
 	(void)pthread_mutex_lock(&f->lock);
-	stopping = f->stopping;
-	(void)pthread_mutex_unlock(&f->lock);
-	return (e != 0 && stopping ? ECANCELED : e);
-}
-
-int
-fill_fetch(struct fills *f, const struct fill_want *want, unsigned timeout_s,
-    const atomic_bool *stop, struct blob **b)
-{
-	int e = 0;
-
-	*b = blob_get(f->store, &want->digest, want->size);
-	if (*b == NULL && (e = fetch(f, want, timeout_s, stop)) == 0 &&
-	    (*b = blob_get(f->store, &want->digest, want->size)) == NULL)
-		e = EIO;
-	/* What is fetched this way is what a head will be accepted with. */
-	if (*b != NULL && blob_sync(*b) == -1) {
-		e = errno;
-		blob_put(b);
+	if ((fl = find_or_start(f, w, urgent, joined)) != NULL) {
+		(void)pthread_mutex_lock(&fl->lock);
+		if (fl->nreader >= f->max_clients && !urgent) {
+			(void)pthread_mutex_unlock(&fl->lock);
+			fl = NULL;
+		} else {
+			atomic_fetch_add(&fl->refs, 1);
+			fl->nreader++;
+			(void)pthread_mutex_unlock(&fl->lock);
+		}
 	}
-	errno = e;
-	return (e == 0 ? 0 : -1);
+	(void)pthread_mutex_unlock(&f->lock);
+	return (fl);
 }

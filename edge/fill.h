@@ -15,8 +15,10 @@
 
 /*
  * Fills: each fetches one blob into the store, once, for however many readers.
- * It belongs to the edge: it goes on when its readers have gone.  Only verified
- * chunks can be read.
+ * It belongs to the edge: it goes on when its readers have gone, unless set
+ * otherwise.  Only verified
+ * chunks can be read.  Where the store has no place for them they are fetched for
+ * those who read now, and kept for a moment in memory.
  *
  * Locks: fills, then one fill, then the upstreams' or the store's; no callback
  * (wake, named, data, done) is ever called with one of them held.
@@ -49,7 +51,8 @@ struct fill_want {			/* all copied */
  * called from another thread, once each time after FILL_WAIT or HTTPD_WAIT was
  * returned, when it is worth looking again; never again once
  * fill_reader_destroy() has returned, which waits for a wake that is running:
- * call it with no lock that wake needs.  NULL: out of memory or stopped.
+ * call it with no lock that wake needs.  NULL: out of memory, stopped, or the fill
+ * has as many readers as it may (clients-per-fill).
  */
 struct fill_reader;
 struct fill_reader *fill_reader_new(struct fills *f, const struct fill_want *w,
@@ -82,6 +85,7 @@ int		 fill_fetch(struct fills *f, const struct fill_want *w,
 
 struct fills_stats {
 	uint64_t	started, done, failed;	/* since the start */
+	uint64_t	unstored, left;	/* neither: no room; no readers any more */
 	unsigned	running, queued;	/* now */
 };
 void		 fills_stats(struct fills *f, struct fills_stats *st);

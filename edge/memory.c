@@ -7,6 +7,7 @@
 #include <sys/param.h>
 #include <sys/mman.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 #include "proto/check.h"
 #include "proto/clock.h"
 #include "proto/fd.h"
+#include "proto/limits.h"
 
 #define	MEMORY_MAGIC	0x6d656d6fu
 #define	MADE_N		2		/* of 200 and of 304 */
@@ -36,12 +38,12 @@ struct memory {
 	atomic_bool		 hit;		/* since it was last looked at */
 	size_t			 len;
 	const char		*p;
-	int			 fd;		/* of a large mapping; -1: none */
+	int			 fd;		/* of c->files, or -1; both locks */
 	_Atomic int64_t		 whole_ms;	/* all of it was last seen there */
 	struct blob		*blob;		/* while that has it; the stripe */
 	pthread_mutex_t		*stripe;	/* of the blob */
 	struct made		 made[MADE_N];	/* the blob's stripe */
-	TAILQ_ENTRY(memory)	 link;		/* the cache's lock */
+	TAILQ_ENTRY(memory)	 link, file;	/* the cache's lock */
 	char			 data[];
 };
 
@@ -51,14 +53,16 @@ memory_init(struct memory_cache *c, uint64_t max_bytes)
 
 	(void)pthread_mutex_init(&c->lock, NULL);
 	TAILQ_INIT(&c->list);
+	TAILQ_INIT(&c->files);
 	c->max_bytes = max_bytes;
+	c->max_files = MIN(MEMORY_FILES, limits_spare_files() / 8);
 }
 
 void
 memory_free(struct memory_cache *c)
 {
 
-	CHECK(TAILQ_EMPTY(&c->list));
+	CHECK(TAILQ_EMPTY(&c->list) && TAILQ_EMPTY(&c->files));
 	(void)pthread_mutex_destroy(&c->lock);
 }
 
@@ -83,7 +87,7 @@ memory_unref(void *memory)
 		return;
 	if (m->mapped)
 		(void)munmap((void *)(uintptr_t)m->p, m->len);
-	fd_close(&m->fd);
+	CHECK(m->fd == -1);
 	explicit_bzero(&m->magic, sizeof(m->magic));
 	free(m);
 }
@@ -117,7 +121,19 @@ static size_t
 cost(const struct memory *m)
 {
 
-	return (MADE_COST + (m->mapped ? 0 : m->len));
+	return (m->mapped ? 0 : MADE_COST + m->len);
+}
+
+/* The cache is locked, its stripe is not. */
+static void
+shut(struct memory_cache *c, struct memory *m)
+{
+
+	(void)pthread_mutex_lock(m->stripe);
+	fd_close(&m->fd);
+	(void)pthread_mutex_unlock(m->stripe);
+	TAILQ_REMOVE(&c->files, m, file);
+	c->nfiles--;
 }
 
 /* The cache is locked, also below. */
@@ -137,7 +153,7 @@ forget(struct memory_cache *c, struct memory *m)
 	c->bytes -= cost(m);
 	c->nmapped -= m->mapped;
 	if (m->fd != -1)
-		c->nfiles--;
+		shut(c, m);
 	for (i = 0; i < MADE_N; i++)
 		httpd_prepared_unref(&made[i].answer);
 	memory_unref(m);
@@ -324,10 +340,56 @@ memory_at_once(struct memory *m, uint64_t off, uint64_t len)
 }
 
 int
-memory_file(const struct memory *m)
+memory_file(struct memory *m)
+{
+	int fd = -1;
+
+	(void)pthread_mutex_lock(m->stripe);
+	if (m->fd != -1)
+		fd = fcntl(m->fd, F_DUPFD_CLOEXEC, 0);
+	(void)pthread_mutex_unlock(m->stripe);
+	return (fd);
+}
+
+/* The cache is locked.  Whether it has its file open, or is to have none. */
+static bool
+has_file(struct memory_cache *c, struct memory *m)
 {
 
-	return (m->fd == -1 ? -1 : fcntl(m->fd, F_DUPFD_CLOEXEC, 0));
+	if (m->fd != -1) {
+		TAILQ_REMOVE(&c->files, m, file);
+		TAILQ_INSERT_HEAD(&c->files, m, file);
+	}
+	return (m->fd != -1 || m->blob == NULL || c->max_files == 0);
+}
+
+void
+memory_keep_file(struct memory *m, struct blob *b)
+{
+	struct memory_cache *c = &b->store->memory;
+	bool has;
+	int fd;
+
+	if (!m->mapped || m->len <= MEMORY_ASK)
+		return;
+	(void)pthread_mutex_lock(&c->lock);
+	has = has_file(c, m);
+	(void)pthread_mutex_unlock(&c->lock);
+	if (has || (fd = blob_open(b)) == -1)
+		return;
+	(void)pthread_mutex_lock(&c->lock);
+	if (!has_file(c, m)) {
+		if (c->nfiles >= c->max_files)
+			shut(c, TAILQ_LAST(&c->files, memory_list));
+		(void)pthread_mutex_lock(m->stripe);
+		m->fd = fd;
+		(void)pthread_mutex_unlock(m->stripe);
+		fd = -1;
+		TAILQ_INSERT_HEAD(&c->files, m, file);
+		c->nfiles++;
+	}
+	(void)pthread_mutex_unlock(&c->lock);
+	fd_close(&fd);
 }
 
 struct httpd_body *
@@ -376,24 +438,56 @@ load_copy(struct blob *b)
 static struct memory *
 load_mapping(struct blob *b)
 {
-	struct memory *m;
+	struct memory *m = NULL;
+	int fd, e = 0;
 	void *p;
-	int fd;
 
 	if ((fd = blob_open(b)) == -1)
 		return (NULL);
 	p = mmap(NULL, b->size, PROT_READ, MAP_SHARED, fd, 0);
-	m = p == MAP_FAILED ? NULL : memory_new(b, 0);
-	if (m == NULL) {
-		if (p != MAP_FAILED)
-			(void)munmap(p, b->size);
-		fd_close(&fd);
-		return (NULL);
+	if (p == MAP_FAILED)
+		e = errno;
+	else if ((m = memory_new(b, 0)) == NULL) {
+		e = ENOMEM;
+		(void)munmap(p, b->size);
+	} else {
+		m->mapped = true;
+		m->p = p;
 	}
-	m->mapped = true;
-	m->p = p;
-	m->fd = fd;
+	fd_close(&fd);
+	errno = e;
 	return (m);
+}
+
+/*
+ * Whether a small blob stays a copy: to make and free them by turns would cost
+ * more than they save.
+ */
+static bool
+copied(const struct blob *b)
+{
+	struct memory_cache *c = &b->store->memory;
+	bool room;
+
+	/* Where nothing tells of a mapping's pages it is of little use. */
+	if (b->size <= MEMORY_COPY_ALWAYS || !RESIDENT_TOLD)
+		return (true);
+	(void)pthread_mutex_lock(&c->lock);
+	room = c->bytes + b->size + MADE_COST <= c->max_bytes;
+	(void)pthread_mutex_unlock(&c->lock);
+	return (room);
+}
+
+/* For want of room a mapping; what is small is verified all the same. */
+static struct memory *
+load_small(struct blob *b)
+{
+	struct memory *m = load_copy(b), *mapping;
+
+	if (m == NULL || copied(b) || (mapping = load_mapping(b)) == NULL)
+		return (m);
+	memory_unref(m);
+	return (mapping);
 }
 
 /* Gives it to its blob, unless that is gone or has some already. */
@@ -404,8 +498,6 @@ keep(struct memory *m, struct blob *b)
 
 	(void)pthread_mutex_lock(&c->lock);
 	(void)pthread_mutex_lock(m->stripe);
-	if (m->len <= MEMORY_ASK || c->nfiles >= MEMORY_FILES)
-		fd_close(&m->fd);
 	if (table_complete(b) && b->memory == NULL) {
 		b->memory = memory_ref(m);
 		m->blob = b;
@@ -415,26 +507,9 @@ keep(struct memory *m, struct blob *b)
 		TAILQ_INSERT_HEAD(&c->list, m, link);
 		c->bytes += cost(m);
 		c->nmapped += m->mapped;
-		if (m->fd != -1)
-			c->nfiles++;
 		trim(c);
 	}
 	(void)pthread_mutex_unlock(&c->lock);
-}
-
-/* To read, verify and free copies by turns would cost more than they save. */
-static bool
-copied(const struct blob *b)
-{
-	struct memory_cache *c = &b->store->memory;
-	bool room;
-
-	if (b->size <= MEMORY_COPY_ALWAYS || b->size > MEMORY_COPY_MAX)
-		return (b->size <= MEMORY_COPY_ALWAYS);
-	(void)pthread_mutex_lock(&c->lock);
-	room = c->bytes + b->size + MADE_COST <= c->max_bytes;
-	(void)pthread_mutex_unlock(&c->lock);
-	return (room);
 }
 
 struct memory *
@@ -444,7 +519,7 @@ memory_load(struct blob *b)
 
 	if ((m = memory_get(b->store, &b->digest, b->size)) != NULL)
 		return (m);
-	m = copied(b) ? load_copy(b) : load_mapping(b);
+	m = b->size <= MEMORY_COPY_MAX ? load_small(b) : load_mapping(b);
 	if (m != NULL)
 		keep(m, b);
 	return (m);

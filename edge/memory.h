@@ -21,9 +21,9 @@
  */
 #define	MEMORY_COPY_MAX	65536u		/* bytes of a blob; more is mapped */
 #define	MEMORY_COPY_ALWAYS 16384u	/* so is, for want of room, what is more */
-#define	MEMORY_DEFAULT	(256u << 20)	/* bytes of copies and answers */
-#define	MEMORY_MAPPED	32768u		/* mappings; Linux allows 65,530 */
-#define	MEMORY_FILES	64u		/* of the large ones are kept open */
+#define	MEMORY_DEFAULT	(256u << 20)	/* bytes of copies */
+#define	MEMORY_MAPPED	16384u		/* mappings; Linux allows 65,530 */
+#define	MEMORY_FILES	64u		/* of large ones, open; if files allow */
 
 struct memory;				/* reference-counted */
 
@@ -56,7 +56,10 @@ bool		 memory_at_once(struct memory *m, uint64_t off, uint64_t len);
  * most. */
 bool		 memory_seen(const struct memory *m);
 /* A descriptor of the caller's, for sendfile(2); -1: there is none. */
-int		 memory_file(const struct memory *m);
+int		 memory_file(struct memory *m);
+/* Has one ready for as long as others are not wanted more; may wait for the
+ * disk. */
+void		 memory_keep_file(struct memory *m, struct blob *b);
 /* A body with the whole blob (httpd_reply() selects the slice).  Takes the
  * reference.  NULL: out of memory. */
 struct httpd_body *memory_body(struct memory **m);
@@ -89,8 +92,9 @@ TAILQ_HEAD(memory_list, memory);
 struct memory_cache {
 	pthread_mutex_t		 lock;
 	struct memory_list	 list;		/* newest first */
-	uint64_t		 bytes, max_bytes;	/* of copies, answers */
-	size_t			 nmapped, nfiles;
+	struct memory_list	 files;		/* open ones, newest first */
+	uint64_t		 bytes, max_bytes;	/* of copies */
+	size_t			 nmapped, nfiles, max_files;
 };
 
 void	memory_init(struct memory_cache *c, uint64_t max_bytes);

@@ -61,6 +61,25 @@ mark(struct fill *fl, size_t piece)
 		fl->low++;
 }
 
+static void
+unmark(struct fill *fl, size_t piece)
+{
+
+	CHECK(pull_have(fl, piece));
+	fl->have[piece / 8] &= (uint8_t)~(1u << piece % 8);
+	fl->nhave--;
+	fl->low = MIN(fl->low, piece);
+}
+
+void
+pull_forget(struct fill *fl, size_t piece)
+{
+
+	if (pull_have(fl, piece) && (fl->unstored == NULL ||
+	    unstored_get(fl->unstored, piece) == NULL))
+		unmark(fl, piece);
+}
+
 /* The whole file's digest, read in pieces. */
 static bool
 file_ok(const struct fill *fl, void *buf)
@@ -139,21 +158,42 @@ verify(struct pull *pl)
 	return (digest_eq(&d, &pl->fill->digest));
 }
 
+/* Piece `next` is verified, and not in the file.  Fill locked. */
+static void
+keep_unstored(struct pull *pl)
+{
+	struct fill *fl = pl->fill;
+	size_t dropped;
+
+	if (!fill_unstore(fl))
+		fill_fail(fl, "the cache cannot be written");
+	else if (!pull_have(fl, pl->next)) {
+		if (unstored_put(fl->unstored, pl->next, &pl->buf, &dropped))
+			unmark(fl, dropped);
+		if ((pl->buf = malloc(CHUNK_SIZE)) == NULL)
+			fill_fail(fl, "out of memory");
+	}
+}
+
 /* Piece `next` is complete: makes it readable. */
 static enum transfer_more
 piece_done(struct pull *pl)
 {
 	struct fill *fl = pl->fill;
 	enum transfer_more more = TRANSFER_GO;
-	bool broken;
+	bool stored;
 
 	if (!verify(pl))
 		return (TRANSFER_WRONG);
-	broken = pl->sha == NULL &&
-	    write_piece(fl, pl->buf, pl->len, pl->next * fl->unit) == -1;
 	(void)pthread_mutex_lock(&fl->lock);
-	if (broken)
-		fill_fail(fl, "the cache cannot be written");
+	stored = fl->unstored == NULL;
+	(void)pthread_mutex_unlock(&fl->lock);
+	if (stored && pl->sha == NULL)
+		stored = write_piece(fl, pl->buf, pl->len,
+		    pl->next * fl->unit) == 0;
+	(void)pthread_mutex_lock(&fl->lock);
+	if (!stored && fl->stage == STAGE_RUNNING)
+		keep_unstored(pl);
 	if (fl->stage != STAGE_RUNNING)
 		more = TRANSFER_BROKEN;
 	else {
@@ -318,6 +358,8 @@ start(struct fill *fl, size_t piece, size_t most)
 	};
 	struct pull *pl, *other;
 
+	if (fl->unstored != NULL)
+		most = MIN(most, unstored_end(fl->unstored, piece));
 	if ((pl = calloc(1, sizeof(*pl))) == NULL)
 		goto fail;
 	pl->fill = fl;
@@ -356,7 +398,8 @@ pull_want(struct fill *fl, size_t piece, size_t end)
 		if (pl->next <= piece && piece < pl->end &&
 		    piece - pl->next <= FILL_FAR)
 			return;
-	start(fl, piece, fl->npull > 0 ? end : fl->npiece);
+	start(fl, piece, fl->npull > 0 || fl->unstored != NULL ? end :
+	    fl->npiece);
 }
 
 void
@@ -375,14 +418,15 @@ pull_schedule(struct fill *fl)
 
 	if (fl->stage != STAGE_RUNNING)
 		return;
-	if (fl->nhave == fl->npiece) {
+	if (fl->nhave == fl->npiece && fl->unstored == NULL) {
 		fl->stage = STAGE_WRITTEN;
 		return;
 	}
 	/* Those who wait come first, so a range need not wait for the rest. */
-	LIST_FOREACH(r, &fl->readers, link)
-		if (r->waiting && !r->whole)
+	LIST_FOREACH(r, &fl->waiting, link)
+		if (!r->whole)
 			pull_want(fl, r->piece, pull_reader_end(fl, r));
-	if (fl->npull == 0 && fl->stage == STAGE_RUNNING)
+	if (fl->npull == 0 && fl->stage == STAGE_RUNNING &&
+	    fl->unstored == NULL)
 		start(fl, fl->low, fl->npiece);
 }

@@ -10,11 +10,12 @@
 #include <stdint.h>
 
 #include "edge/fill.h"
+#include "edge/unstored.h"
 
 /*
- * Inside of a fill, for fill.c and pull.c alone.  fill.c owns fills, readers
- * and the work on disk at both ends; pull.c decides which transfers a fill
- * needs, and verifies and writes what they bring.
+ * Inside of a fill, for fill.c, fill_reader.c and pull.c alone.  fill.c owns
+ * fills and the work on disk at both ends, fill_reader.c those who wait; pull.c
+ * decides which transfers a fill needs, and verifies and writes what they bring.
  */
 #define	FILL_MAGIC	0x66696c6cu
 #define	FILL_PULLS	4u		/* transfers at once for one fill */
@@ -64,19 +65,24 @@ struct fill {
 	enum fill_stage	 stage;
 	bool		 opened;	/* a worker is through with that */
 	bool		 ending;	/* handed to a worker to end it */
+	bool		 over;		/* STAGE_FAILED: nobody reads any more */
+	bool		 spoiled;	/* the file cannot be read: no commit */
+	struct unstored	*unstored;	/* set: new pieces go there */
+	int64_t		 unstored_ms;	/* since then */
 	/*
 	 * Pieces: the chunks; or one, of any size, without rows.
 	 */
 	uint64_t	 unit;		/* bytes of all pieces but the last */
 	size_t		 npiece, nhave;
 	size_t		 low;		/* all below are there */
-	uint8_t		*have;		/* bits; set once the disk has them */
+	uint8_t		*have;		/* bits: on disk, or in unstored */
 	LIST_HEAD(, pull) pulls;
 	unsigned	 npull;
 	bool		 narrow;	/* no second transfer for now */
 	uint64_t	 tried, absent;	/* upstreams, by slot */
 	unsigned	 round;
-	LIST_HEAD(, fill_reader) readers;
+	unsigned	 nreader;
+	LIST_HEAD(, fill_reader) waiting;
 };
 
 struct fill_reader {
@@ -90,7 +96,7 @@ struct fill_reader {
 	bool		 waiting;	/* for a wake */
 	unsigned	 waking;	/* wakes that run */
 	size_t		 piece;		/* what it waits for */
-	LIST_ENTRY(fill_reader) link;
+	LIST_ENTRY(fill_reader) link;	/* of those that wait */
 };
 
 /* Fill locked, unless said otherwise. */
@@ -116,15 +122,30 @@ void	pull_schedule(struct fill *fl);
  * exclusive): has one on its way. */
 void	pull_want(struct fill *fl, size_t piece, size_t end);
 void	pull_cancel(struct fill *fl);
+/* A piece cannot be read from the file after all: it is fetched again. */
+void	pull_forget(struct fill *fl, size_t piece);
 /* Marks what the file already holds.  Fill not locked; wakes readers. */
 void	pull_check_file(struct fill *fl);
 
-/* By fill.c: the fill has failed (first reason counts). */
+/* By fill_reader.c: wakes whom the state concerns, unlocked meanwhile. */
+void	fill_wake(struct fill *fl);
+
+/* By fill.c.  A reader's fill, which counts the reader, with a reference; nothing
+ * is locked.  NULL: out of memory, stopping, or it has too many. */
+struct fill *fill_join(struct fills *f, const struct fill_want *w, bool urgent,
+	    bool *joined);
+/* The fill has failed (first reason counts). */
 void	fill_fail(struct fill *fl, const char *reason);
-/* Wakes whom the state concerns, hands the fill on when it ends; unlocks. */
+/* What comes from now on stays out of the store.  False: not possible. */
+bool	fill_unstore(struct fill *fl);
+/* Hands the fill on to a worker when it ends; unlocks. */
+void	fill_hand_on(struct fill *fl);
+/* The same, after a wake. */
 void	fill_leave(struct fill *fl);
 void	fill_unref(struct fill *fl);
 struct upstreams *fill_upstreams(const struct fill *fl);
 struct blob_store *fill_store(const struct fill *fl);
+struct blob_store *fills_store(const struct fills *f);
+bool	fills_stopping(struct fills *f);
 
 #endif

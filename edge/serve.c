@@ -5,6 +5,8 @@
  * paths that no set has.  HTTP threads run it, inside a view of the site, so
  * nothing here waits: a request that must is called again.
  */
+#include <sys/param.h>
+
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -17,6 +19,7 @@
 #include "edge/status.h"
 #include "proto/check.h"
 #include "proto/clock.h"
+#include "proto/limits.h"
 
 #define	SERVE_MAGIC	0x65736572
 #define	STATE_MAGIC	0x65737374
@@ -27,7 +30,7 @@
  * sendfile(2) when there are many: sockets then hold no copy of what waits to be
  * sent, which costs a sixth of the CPU time at 256 downloads (integration/bench,
  * 10M/256).  For readers who keep up, the copy is cheaper (tests/bench_body.c).
- * Each takes a descriptor.
+ * Each takes a descriptor, so a part of those that connections leave.
  */
 #define	LARGE_FEW	4u
 #define	LARGE_MANY	256u
@@ -43,6 +46,7 @@ struct edge_serve {
 	_Atomic int64_t		 grace;
 	_Atomic uint64_t	 hits, misses;
 	atomic_uint		 large;		/* bodies being sent */
+	unsigned		 large_max;	/* by sendfile(2) */
 };
 
 /* Of one request between its calls. */
@@ -68,6 +72,7 @@ edge_serve_new(const struct edge_serve_conf *c)
 	e->magic = SERVE_MAGIC;
 	e->conf = *c;
 	e->started_ms = clock_boot_ms();
+	e->large_max = MIN(LARGE_MANY, limits_spare_files() / 4);
 	edge_serve_configure(e, c->refuse, c->grace);
 	return (e);
 }
@@ -220,7 +225,7 @@ get_memory(struct state *st, struct memory **m, const struct answer *a,
 		CHECK(st->large == NULL);
 		st->large = memory_ref(*m);
 		others = atomic_fetch_add(&st->serve->large, 1);
-		if (others >= LARGE_FEW && others < LARGE_MANY)
+		if (others >= LARGE_FEW && others < st->serve->large_max)
 			fd = memory_file(*m);
 	}
 	out->hit = true;

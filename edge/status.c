@@ -134,13 +134,14 @@ counters_json(const struct edge_status *s)
 		httpd_stats(s->httpd, &http);
 	fills_stats(s->fills, &fills);
 	return (json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o,"
-	    " s:o}",
+	    " s:o, s:o}",
 	    "requests", number(http.requests),
 	    "connections", number(http.connections),
 	    "open", number(http.open), "refused", number(http.refused),
 	    "bytes", number(http.bytes), "hits", number(s->hits),
 	    "misses", number(s->misses), "fills", number(fills.done),
 	    "fills_failed", number(fills.failed),
+	    "fills_unstored", number(fills.unstored),
 	    "fill_bytes", number(edge_status_fill_bytes(s->upstreams)),
 	    "limits", limits_json(&http)));
 }

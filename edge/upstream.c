@@ -22,6 +22,7 @@
 #include <curl/curl.h>
 
 #include "edge/health.h"
+#include "edge/rate.h"
 #include "edge/reply.h"
 #include "proto/buf.h"
 #include "proto/check.h"
@@ -42,6 +43,7 @@ struct limits {
 	int64_t		low_bytes;	/* a second */
 	int64_t		low_ms;
 	unsigned	per_upstream;
+	uint64_t	rate;		/* bytes a second; 0: no limit */
 };
 
 struct transfer {
@@ -66,6 +68,8 @@ struct transfer {
 	int64_t		 start_ms, slow_ms, tick_ms;
 	uint64_t	 tick_received;
 	bool		 first;		/* the answer has begun */
+	bool		 paused;	/* by the rate; and: */
+	bool		 held;		/* it was since the last tick */
 	enum transfer_result result;
 	enum health_event event;
 	char		 reason[UPSTREAM_REASON];
@@ -81,6 +85,7 @@ struct upstreams {
 	atomic_bool	 stopping;
 	bool		 started;
 	CURLM		*multi;
+	struct rate	 rate;		/* the transfer thread's */
 	pthread_t	 thread;
 };
 
@@ -98,6 +103,7 @@ set_limits(struct upstreams *u, const struct edge_conf *c)
 		.low_ms = (int64_t)c->fill_low_time * 1000,
 		.per_upstream = (unsigned)MAX(1,
 		    MIN(c->per_upstream, UINT_MAX)),
+		.rate = c->fill_rate,
 	};
 	(void)pthread_mutex_unlock(&u->lock);
 }
@@ -343,9 +349,14 @@ on_body(char *p, size_t size, size_t n, void *arg)
 	uint64_t want;
 
 	CHECK_OBJ(t, TRANSFER_MAGIC);
-	t->received += len;
 	if (t->over || atomic_load(&t->cancel))
 		return (0);
+	if (rate_wait(&t->u->rate, clock_boot_ms()) > 0) {
+		t->paused = t->held = true;
+		return (CURL_WRITEFUNC_PAUSE);
+	}
+	rate_take(&t->u->rate, len);
+	t->received += len;
 	if (!t->accepted)
 		return (t->received > DISCARD_MAX ? 0 : len);
 	part = (size_t)MIN(t->skip, rest);
@@ -535,11 +546,12 @@ tick(struct transfer *t, int64_t now)
 	}
 	if (ms < TICK_MS)
 		return;
-	if ((int64_t)(t->received - t->tick_received) * 1000 >=
+	if (t->held || (int64_t)(t->received - t->tick_received) * 1000 >=
 	    t->limits.low_bytes * ms)
 		t->slow_ms = 0;
 	else
 		t->slow_ms += ms;
+	t->held = t->paused;
 	t->tick_ms = now;
 	t->tick_received = t->received;
 	if (t->limits.low_ms > 0 && t->slow_ms >= t->limits.low_ms)
@@ -588,12 +600,37 @@ collect(struct upstreams *u)
 	}
 }
 
+/*
+ * Lets transfers that the rate held go on, as long as it allows, those first that
+ * have waited longest.  How long to wait for what comes next.
+ */
+static int
+resume(struct upstreams *u, int64_t now)
+{
+	struct transfer *t, *next, *last = TAILQ_LAST(&u->running, transfers);
+	int ms = TICK_MS;
+
+	for (t = TAILQ_FIRST(&u->running); t != NULL; t = next) {
+		next = t == last ? NULL : TAILQ_NEXT(t, link);
+		if (!t->paused)
+			continue;
+		if ((ms = rate_wait(&u->rate, now)) > 0)
+			return (MIN(ms, TICK_MS));
+		ms = TICK_MS;
+		t->paused = false;
+		TAILQ_REMOVE(&u->running, t, link);
+		TAILQ_INSERT_TAIL(&u->running, t, link);
+		(void)curl_easy_pause(t->curl, CURLPAUSE_CONT);
+	}
+	return (ms);
+}
+
 static void *
 transfer_thread(void *arg)
 {
 	struct upstreams *u = arg;
 	bool idle, stopping;
-	int n;
+	int ms, n;
 
 	for (;;) {
 		start_waiting(u);
@@ -601,11 +638,13 @@ transfer_thread(void *arg)
 		(void)pthread_mutex_lock(&u->lock);
 		stopping = atomic_load(&u->stopping);
 		idle = TAILQ_EMPTY(&u->running) && TAILQ_EMPTY(&u->waiting);
+		rate_set(&u->rate, u->limits.rate, clock_boot_ms());
 		(void)pthread_mutex_unlock(&u->lock);
 		if (idle && stopping)
 			break;
+		ms = resume(u, clock_boot_ms());
 		(void)curl_multi_poll(u->multi, NULL, 0,
-		    idle ? IDLE_MS : TICK_MS, NULL);
+		    idle ? IDLE_MS : ms, NULL);
 		(void)curl_multi_perform(u->multi, &n);
 		collect(u);
 		reap(u);

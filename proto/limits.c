@@ -18,13 +18,30 @@
 #define	LIMIT_NAME(name, counter)	[LIMIT_##name] = #counter,
 const char *const limit_names[LIMIT_N] = { LIMITS(LIMIT_NAME) };
 
+static uint64_t
+spare(uint64_t files)
+{
+
+	return (files / 4 < FILES_RESERVED ? files / 4 : FILES_RESERVED);
+}
+
 /* Connections that the limit of open files leaves room for. */
 static uint64_t
 room(uint64_t files)
 {
 
-	return (files - (files / 4 < FILES_RESERVED ? files / 4 :
-	    FILES_RESERVED));
+	return (files - spare(files));
+}
+
+unsigned
+limits_spare_files(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == -1 ||
+	    files.rlim_cur == RLIM_INFINITY)
+		return (FILES_RESERVED);
+	return ((unsigned)spare(files.rlim_cur));
 }
 
 void

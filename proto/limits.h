@@ -32,6 +32,8 @@ struct httpd_conf;
  * daemon_raise_files().
  */
 void	limits_conf(struct httpd_conf *c, const struct http_limits *l);
+/* Files that may be open beside connections, at the same time. */
+unsigned	limits_spare_files(void);
 /* Logs what grew since told[], and keeps that there; what is not worth a line
  * (idle connections, peers that left) is not told. */
 void	limits_log(const uint64_t count[LIMIT_N], uint64_t told[LIMIT_N]);

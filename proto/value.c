@@ -98,6 +98,13 @@ stale_ok(const char *s)
 }
 
 static bool
+left_ok(const char *s)
+{
+
+	return (strcmp(s, "finish") == 0 || strcmp(s, "stop") == 0);
+}
+
+static bool
 log_ok(const char *s)
 {
 
@@ -257,6 +264,9 @@ static const struct rule {
 	{ "curve", "secret-key", curve_key_shape, CURVE_TEXT, 0, 0 },
 	{ "fill", "fills", NULL, NULL, 1, 1000 },
 	{ "fill", "per-upstream", NULL, NULL, 1, 1000 },
+	{ "fill", "clients-per-fill", NULL, NULL, 1, 1000000 },
+	{ "fill", "when-left", left_ok, "\"finish\" or \"stop\"", 0, 0 },
+	{ "fill", "rate", NULL, NULL, 0, EIB },
 	{ "fill", "connect", NULL, NULL, 1, HOUR },
 	{ "fill", "first-byte", NULL, NULL, 1, HOUR },
 	{ "fill", "low-rate", NULL, NULL, 0, GIB },

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "edge/cold.h"
+#include "edge/table.h"
 #include "edge/memory.h"
 #include "edge/resident.h"
 #include "proto/fd.h"
@@ -292,6 +293,80 @@ test_cold_pages_are_read_ahead(void **state)
 	web_close(&w);
 }
 
+static bool
+has_file(struct memory *m)
+{
+	int fd = memory_file(m);
+	bool has = fd != -1;
+
+	fd_close(&fd);
+	return (has);
+}
+
+/* Without room for a copy, too, what is small is verified first. */
+static void
+test_small_files_are_verified(void **state)
+{
+	const size_t len = MEMORY_COPY_MAX - 1;
+	struct memory *m;
+	struct digest d;
+	struct blob *b;
+	int fd;
+
+	(void)state;
+	digest_of(&d, bytes, len);
+	put(&d, len);
+	blob_store_memory(store, 0);
+	assert_non_null(b = blob_get(store, &d, len));
+	assert_non_null(m = memory_load(b));
+	assert_memory_equal(memory_bytes(m), bytes, len);
+	memory_unref(m);
+	memory_forget(b);
+	fd = open_blob(&d, O_RDWR);
+	assert_int_equal(fd_pwrite_all(fd, "wrong", 5, 40000), 0);
+	fd_close(&fd);
+	assert_null(memory_load(b));
+	assert_false(blob_have(store, &d));
+	blob_put(&b);
+	blob_store_memory(store, MEMORY_DEFAULT);
+}
+
+/* The ones that were wanted last keep theirs. */
+static void
+test_files_of_large_blobs(void **state)
+{
+	size_t most = store->memory.max_files, i;
+	struct memory *m[3];
+	struct digest d[3];
+	struct blob *b[3];
+
+	(void)state;
+	assert_in_range(most, 1, MEMORY_FILES);
+	for (i = 0; i < 3; i++) {
+		digest_of(&d[i], bytes, LARGE - 1 - i);
+		put(&d[i], LARGE - 1 - i);
+		assert_non_null(b[i] = blob_get(store, &d[i], LARGE - 1 - i));
+		assert_non_null(m[i] = memory_load(b[i]));
+		assert_false(has_file(m[i]));
+	}
+	store->memory.max_files = 2;
+	memory_keep_file(m[0], b[0]);
+	memory_keep_file(m[1], b[1]);
+	memory_keep_file(m[0], b[0]);
+	assert_true(has_file(m[0]) && has_file(m[1]));
+	memory_keep_file(m[2], b[2]);
+	assert_true(has_file(m[0]) && !has_file(m[1]) && has_file(m[2]));
+	memory_keep_file(m[1], b[1]);
+	assert_true(!has_file(m[0]) && has_file(m[1]) && has_file(m[2]));
+	assert_int_equal(store->memory.nfiles, 2);
+	for (i = 0; i < 3; i++) {
+		memory_unref(m[i]);
+		blob_drop(&b[i]);
+	}
+	assert_int_equal(store->memory.nfiles, 0);
+	store->memory.max_files = most;
+}
+
 static void
 test_a_client_that_leaves_ends_its_read(void **state)
 {
@@ -447,6 +522,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_small_and_large_come_whole),
 		cmocka_unit_test(test_cold_pages_are_read_ahead),
+		cmocka_unit_test(test_small_files_are_verified),
+		cmocka_unit_test(test_files_of_large_blobs),
 		cmocka_unit_test(test_a_client_that_leaves_ends_its_read),
 		cmocka_unit_test(test_a_file_cut_short_is_never_a_whole_body),
 		cmocka_unit_test(test_answers_are_made_once_a_generation),

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The cache's file system fails: each call that the store makes, in turn, once
+ * and from then on, with each error.  Clients get right bytes all the same, and
+ * when the trouble is over files are stored again.
+ */
+#include "tests/filling.h"
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <dlfcn.h>
+
+#include "edge/memory.h"
+
+enum way { ONCE, FROM_THEN_ON };
+
+/* The calls are counted in all threads; the one numbered `at` fails. */
+static atomic_int calls, at, failures;
+static _Atomic enum way way;
+static atomic_int error;		/* 0: less is written than was asked */
+static atomic_bool unreadable;		/* pread() has failed */
+
+static bool
+fails(void)
+{
+	int n = atomic_fetch_add(&calls, 1) + 1;
+	bool yes = atomic_load(&at) > 0 && (atomic_load(&way) == ONCE ?
+	    n == atomic_load(&at) : n >= atomic_load(&at));
+
+	if (!yes)
+		return (false);
+	atomic_fetch_add(&failures, 1);
+	errno = atomic_load(&error) == 0 ? EIO : atomic_load(&error);
+	return (true);
+}
+
+static bool
+writes_short(size_t len)
+{
+
+	return (atomic_load(&error) == 0 && len > 1);
+}
+
+#define	REAL(name)	((__typeof__(&name))(uintptr_t)dlsym(RTLD_NEXT, #name))
+
+/*
+ * In the place of the C library's, for all of this program.  What has no
+ * folder is not the store's: curl's, the resolver's.
+ */
+int
+openat(int dir, const char *path, int flags, ...)
+{
+	va_list ap;
+	mode_t mode = 0;
+
+	if ((flags & O_CREAT) != 0) {
+		va_start(ap, flags);
+		mode = va_arg(ap, mode_t);
+		va_end(ap);
+	}
+	if (dir != AT_FDCWD && fails())
+		return (-1);
+	return (REAL(openat)(dir, path, flags, mode));
+}
+
+ssize_t
+pread(int fd, void *p, size_t len, off_t off)
+{
+
+	if (fails()) {
+		atomic_store(&unreadable, true);
+		return (-1);
+	}
+	return (REAL(pread)(fd, p, len, off));
+}
+
+ssize_t
+pwrite(int fd, const void *p, size_t len, off_t off)
+{
+
+	if (fails()) {
+		if (!writes_short(len))
+			return (-1);
+		len /= 2;
+	}
+	return (REAL(pwrite)(fd, p, len, off));
+}
+
+int
+ftruncate(int fd, off_t len)
+{
+
+	return (fails() ? -1 : REAL(ftruncate)(fd, len));
+}
+
+int
+fdatasync(int fd)
+{
+
+	return (fails() ? -1 : REAL(fdatasync)(fd));
+}
+
+int
+mkdirat(int dir, const char *path, mode_t mode)
+{
+
+	return (fails() ? -1 : REAL(mkdirat)(dir, path, mode));
+}
+
+int
+renameat(int dir, const char *from, int to_dir, const char *to)
+{
+
+	return (fails() ? -1 : REAL(renameat)(dir, from, to_dir, to));
+}
+
+int
+unlinkat(int dir, const char *path, int flags)
+{
+
+	return (fails() ? -1 : REAL(unlinkat)(dir, path, flags));
+}
+
+int
+fstat(int fd, struct stat *st)
+{
+
+	return (fails() ? -1 : REAL(fstat)(fd, st));
+}
+
+int
+fstatat(int dir, const char *path, struct stat *st, int flags)
+{
+
+	return (fails() ? -1 : REAL(fstatat)(dir, path, st, flags));
+}
+
+int
+fstatvfs(int fd, struct statvfs *st)
+{
+
+	return (fails() ? -1 : REAL(fstatvfs)(fd, st));
+}
+
+#ifndef __SANITIZE_THREAD__		/* it maps before it is ready for that */
+void *
+mmap(void *p, size_t len, int prot, int flags, int fd, off_t off)
+{
+
+	if (fd != -1 && fails())
+		return (MAP_FAILED);
+	return (REAL(mmap)(p, len, prot, flags, fd, off));
+}
+#endif
+
+#ifdef __SANITIZE_THREAD__
+#define	STEP	7		/* it takes its time */
+#else
+#define	STEP	1
+#endif
+
+#define	LARGE	(3u * CHUNK_SIZE + 777)
+
+static const int errors[] = { ENOSPC, EIO, EMFILE, 0 };
+#define	ERRORS		(sizeof(errors) / sizeof(errors[0]))
+
+/* What a hit does; whatever is there is right. */
+static void
+hit(struct bench *b)
+{
+	struct memory *m = NULL;
+	struct blob *blob;
+	char *copy;
+	size_t len;
+
+	if ((blob = blob_get(b->store, &b->want.digest, b->size)) == NULL)
+		return;
+	if ((copy = blob_slurp(blob, &len)) != NULL) {
+		if (len != b->size || memcmp(copy, b->content, len) != 0)
+			abort();
+		free(copy);
+	}
+	m = memory_load(blob);
+	if (m != NULL && memcmp(memory_bytes(m), b->content, b->size) != 0)
+		abort();
+	memory_unref(m);
+	blob_put(&blob);
+}
+
+/* Only what was to be read and cannot be may be cut short. */
+static void
+expect_whole(struct bench *b)
+{
+
+	if (!fetch_whole(b) && !atomic_load(&unreadable))
+		abort();
+}
+
+/* A cold file, a hit, an eviction, and the file again.  How many calls. */
+static int
+work(struct bench *b, int from, enum way how, int with)
+{
+	int n;
+
+	atomic_store(&calls, 0);
+	atomic_store(&unreadable, false);
+	atomic_store(&way, how);
+	atomic_store(&error, with);
+	atomic_store(&at, from);
+	expect_whole(b);
+	wait_running(b, 0);
+	hit(b);
+	blob_store_limits(b->store, 1, 0);
+	blob_store_limits(b->store, UINT64_MAX / 2, 0);
+	expect_whole(b);
+	wait_running(b, 0);
+	hit(b);
+	atomic_store(&at, 0);
+	n = atomic_load(&calls);
+	return (n);
+}
+
+/* The trouble is over.  Leaves an empty cache. */
+static void
+assert_recovers(struct bench *b)
+{
+
+	assert_true(fetch_whole(b));
+	assert_stored(b);
+	edge_stop(b);
+	edge_start(b, UINT64_MAX / 2);
+	assert_true(fetch_whole(b));
+	assert_stored(b);
+	edge_stop(b);
+	assert_int_equal(fd_remove_tree(AT_FDCWD, b->dir), 0);
+	assert_int_equal(mkdir(b->dir, 0755), 0);
+	edge_start(b, UINT64_MAX / 2);
+}
+
+static void
+try_all(size_t size)
+{
+	struct bench b;
+	int n, max;
+	size_t i, how;
+
+	bench_start(&b, size, true, 1, (enum mode[]){ GOOD });
+	max = work(&b, 0, ONCE, 0);
+	assert_recovers(&b);
+	for (i = 0; i < ERRORS; i++)
+		for (how = ONCE; how <= FROM_THEN_ON; how++)
+			for (n = 1; n <= max; n += STEP) {
+				(void)work(&b, n, how, errors[i]);
+				assert_recovers(&b);
+			}
+	bench_stop(&b);
+	print_message("# %zu bytes: %d calls, %d failures\n", size, max,
+	    atomic_load(&failures));
+}
+
+static void
+test_large_file(void **state)
+{
+
+	(void)state;
+	try_all(LARGE);
+}
+
+static void
+test_small_file(void **state)
+{
+
+	(void)state;
+	try_all(1000);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_small_file),
+		cmocka_unit_test(test_large_file),
+	};
+
+	return (cmocka_run_group_tests_name("storage", tests, NULL, NULL));
+}
