@@ -13,13 +13,14 @@ import urllib.parse
 class Upstream:
     """An HTTP proxy before a master.  `fault(path, body)` may be set to a
     function that gets every blob answer and returns what to send instead:
-    raw bytes (the whole answer), or None for the true answer.  `rate` limits
-    bodies to so many bytes a second."""
+    raw bytes (the whole answer), a function that sends it (of the socket, the
+    true answer's head as a list, its body), or None for the true answer.
+    `rate` limits bodies to so many bytes a second."""
 
     def __init__(self, origin, rate=None, fault=None, silent=False):
         self.origin = urllib.parse.urlsplit(origin) if origin else None
         self.rate, self.fault, self.silent = rate, fault, silent
-        self.requests, self.body_bytes = [], 0
+        self.requests, self.body_bytes, self.refuses = [], 0, False
         self.lock = threading.Lock()
         outer = self
 
@@ -35,7 +36,11 @@ class Upstream:
             daemon_threads = True
             request_queue_size = 128
 
-        self.server = Server(("127.0.0.1", 0), Handler)
+        # A port that was asked for is kept over refuse(), one that was given
+        # is not.
+        with Server(("127.0.0.1", 0), None) as s:
+            port = s.server_address[1]
+        self.server = Server(("127.0.0.1", port), Handler)
         self.url = "http://127.0.0.1:%d" % self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever,
                          kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -66,7 +71,7 @@ class Upstream:
                 return
 
     def answer(self, sock, path, headers):
-        if self.origin is None:
+        if self.origin is None or self.refuses:
             return False                    # before the master is there
         c = http.client.HTTPConnection(self.origin.hostname,
                                        self.origin.port, timeout=30)
@@ -89,6 +94,8 @@ class Upstream:
                                     struct.pack("ii", 1, 0))
                 elif raw == "hang":
                     time.sleep(3600)
+                elif callable(raw):
+                    raw(sock, head, body)
                 else:
                     sock.sendall(raw)
                 return False
@@ -109,6 +116,14 @@ class Upstream:
                     time.monotonic() - start)
                 if ahead > 0:
                     time.sleep(ahead)
+
+    def refuse(self, yes):
+        """Connections from now on."""
+        if yes and not self.refuses:
+            self.server.socket.shutdown(socket.SHUT_RDWR)
+        elif self.refuses and not yes:
+            self.server.socket.listen(128)
+        self.refuses = yes
 
     def close(self):
         self.server.shutdown()

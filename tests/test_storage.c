@@ -284,5 +284,6 @@ main(void)
 		cmocka_unit_test(test_large_file),
 	};
 
+	(void)cmocka_set_message_output(CM_OUTPUT_TAP);
 	return (cmocka_run_group_tests_name("storage", tests, NULL, NULL));
 }
