@@ -187,7 +187,7 @@ work_on(struct cold *c, char *scratch)
 	unref(c);
 }
 
-/* Waits for no disk. */
+/* Waits for no disk: nor does opening a file that is mapped. */
 static void
 look_at(struct cold *c)
 {

@@ -79,6 +79,7 @@ fill_new(struct fills *f, const struct fill_want *w)
 	atomic_init(&fl->refs, 1);
 	(void)pthread_mutex_init(&fl->lock, NULL);
 	(void)pthread_cond_init(&fl->woken, NULL);
+	TAILQ_INIT(&fl->waiting);
 	fl->unit = CHUNK_SIZE;
 	if (w->rows == NULL && w->size > CHUNK_SIZE)
 		fl->unit = w->size;
@@ -167,6 +168,9 @@ fill_unstore(struct fill *fl)
 		return (false);
 	}
 	fl->unstored_ms = clock_boot_ms();
+	/* Whether the disk has what we wrote is not sure any more. */
+	memset(fl->have, 0, fl->npiece / 8 + 1);
+	fl->nhave = fl->low = 0;
 	LIST_FOREACH(pl, &fl->pulls, link)
 		pl->end = MIN(pl->end, pl->next + UNSTORED_AHEAD);
 	if (log_allowed(&unstored_limit, WARN_BURST))
@@ -197,7 +201,8 @@ fill_hand_on(struct fill *fl)
 	end_left(fl);
 	/* A failed fill's last transfer may still write. */
 	end = fl->opened && !fl->ending && (fl->stage == STAGE_WRITTEN ||
-	    (fl->stage == STAGE_FAILED && fl->npull == 0));
+	    (fl->stage == STAGE_RUNNING && fl->unstored != NULL &&
+	    fl->partial) || (fl->stage == STAGE_FAILED && fl->npull == 0));
 	fl->ending = fl->ending || end;
 	(void)pthread_mutex_unlock(&fl->lock);
 	if (!end)
@@ -250,18 +255,36 @@ retire(struct fill *fl)
 	fill_unref(fl);
 }
 
-/* A verified file that cannot be committed is still there to be read. */
+/*
+ * What goes on without the store gives its partial file back at once: another
+ * fill may try again.  In a worker.
+ */
+static void
+give_back(struct fill *fl)
+{
+	struct fills *f = fl->fills;
+
+	blob_partial_close(f->store, &fl->digest, false);
+	(void)pthread_mutex_lock(&fl->lock);
+	fl->partial = fl->ending = false;
+	fill_leave(fl);
+	(void)pthread_mutex_lock(&f->lock);
+	(void)pthread_cond_broadcast(&f->work);
+	(void)pthread_mutex_unlock(&f->lock);
+}
+
+/* The file is no good, and its readers are not through. */
 static bool
 go_on_unstored(struct fill *fl)
 {
 	bool ok;
 
 	(void)pthread_mutex_lock(&fl->lock);
-	if ((ok = fill_unstore(fl))) {
+	if ((ok = fill_unstore(fl)))
 		fl->stage = STAGE_RUNNING;
-		fl->ending = false;
-	}
-	fill_leave(fl);
+	(void)pthread_mutex_unlock(&fl->lock);
+	if (ok)
+		give_back(fl);
 	return (ok);
 }
 
@@ -270,28 +293,39 @@ static void
 end_fill(struct fill *fl)
 {
 	struct blob_store *s = fl->fills->store;
-	bool written, ok, keep;
+	struct blob *b;
+	bool written, ok, keep, partial, spoiled;
 
 	(void)pthread_mutex_lock(&fl->lock);
+	if (fl->stage == STAGE_RUNNING ||
+	    (fl->stage == STAGE_FAILED && fl->npull > 0)) {
+		(void)pthread_mutex_unlock(&fl->lock);
+		give_back(fl);
+		return;
+	}
 	written = fl->stage == STAGE_WRITTEN;
 	ok = !fl->spoiled;
 	keep = fl->nhave > 0 && fl->unstored == NULL && ok;
+	partial = fl->partial;
 	(void)pthread_mutex_unlock(&fl->lock);
-	if (written && ok && fl->partial &&
+	if (written && ok && partial &&
 	    blob_partial_commit(s, &fl->digest, fl->fd) == -1) {
 		log_err("fill cannot store a finished file: %s",
 		    strerror(errno));
-		/* Whether the disk has what we wrote is not sure any more. */
 		ok = keep = false;
 		if (go_on_unstored(fl))
 			return;
 	}
-	if (fl->partial && !(written && ok))
+	if (partial && !(written && ok))
 		blob_partial_close(s, &fl->digest, keep);
 	(void)pthread_mutex_lock(&fl->lock);
 	if (written)
 		fl->stage = ok ? STAGE_DONE : STAGE_FAILED;
+	fl->partial = false;
+	spoiled = ok && fl->spoiled;
 	(void)pthread_mutex_unlock(&fl->lock);
+	if (spoiled && (b = blob_get(s, &fl->digest, fl->size)) != NULL)
+		blob_drop(&b);
 	retire(fl);
 }
 
@@ -570,33 +604,46 @@ fills_stats(struct fills *f, struct fills_stats *st)
 	(void)pthread_mutex_unlock(&f->lock);
 }
 
-/* Whether a new reader may have its bytes from there.  Locked. */
-static bool
-can_join(struct fill *fl)
+enum place { PLACE_NONE, PLACE_TAKEN, PLACE_FULL };
+
+/* A new reader's place there, and its reference.  Locked. */
+static enum place
+take_place(struct fill *fl, uint64_t size, bool urgent, unsigned max)
 {
-	bool can;
+	enum place place = PLACE_NONE;
 
 	(void)pthread_mutex_lock(&fl->lock);
-	can = !fl->over && (fl->unstored == NULL || fl->partial ||
-	    clock_boot_ms() - fl->unstored_ms < UNSTORED_MS);
+	if (fl->over || (fl->unstored != NULL && (urgent ||
+	    clock_boot_ms() - fl->unstored_ms >= UNSTORED_MS)))
+		;
+	else if (fl->size != size || (fl->nreader >= max && !urgent))
+		place = PLACE_FULL;
+	else {
+		place = PLACE_TAKEN;
+		atomic_fetch_add(&fl->refs, 1);
+		fl->nreader++;
+	}
 	(void)pthread_mutex_unlock(&fl->lock);
-	return (can);
+	return (place);
 }
 
-/* The fill of a digest; a new one if need be.  Locked. */
+/* The fill of a digest, with a reader more; a new one if need be.  Locked. */
 static struct fill *
 find_or_start(struct fills *f, const struct fill_want *w, bool urgent,
     bool *joined)
 {
+	enum place place = PLACE_NONE;
 	struct fill *fl;
 
 	*joined = true;
 	if (f->stopping)
 		return (NULL);
 	LIST_FOREACH(fl, &f->bucket[w->digest.b[0]], chain)
-		if (digest_eq(&fl->digest, &w->digest) && can_join(fl))
+		if (digest_eq(&fl->digest, &w->digest) && (place =
+		    take_place(fl, w->size, urgent, f->max_clients)) !=
+		    PLACE_NONE)
 			break;
-	if (fl != NULL && fl->size != w->size)
+	if (place == PLACE_FULL)
 		return (NULL);
 	if (fl == NULL) {
 		*joined = false;
@@ -606,6 +653,8 @@ find_or_start(struct fills *f, const struct fill_want *w, bool urgent,
 		TAILQ_INSERT_TAIL(&f->opens, fl, work);
 		f->queued++;
 		f->started++;
+		atomic_fetch_add(&fl->refs, 1);
+		fl->nreader++;
 	}
 	if (urgent && !fl->urgent) {
 		(void)pthread_mutex_lock(&fl->lock);
@@ -626,17 +675,7 @@ fill_join(struct fills *f, const struct fill_want *w, bool urgent, bool *joined)
 	struct fill *fl;
 
 	(void)pthread_mutex_lock(&f->lock);
-	if ((fl = find_or_start(f, w, urgent, joined)) != NULL) {
-		(void)pthread_mutex_lock(&fl->lock);
-		if (fl->nreader >= f->max_clients && !urgent) {
-			(void)pthread_mutex_unlock(&fl->lock);
-			fl = NULL;
-		} else {
-			atomic_fetch_add(&fl->refs, 1);
-			fl->nreader++;
-			(void)pthread_mutex_unlock(&fl->lock);
-		}
-	}
+	fl = find_or_start(f, w, urgent, joined);
 	(void)pthread_mutex_unlock(&f->lock);
 	return (fl);
 }

@@ -36,9 +36,9 @@ set_waiting(struct fill_reader *r, bool waiting)
 {
 
 	if (waiting && !r->waiting)
-		LIST_INSERT_HEAD(&r->fill->waiting, r, link);
+		TAILQ_INSERT_TAIL(&r->fill->waiting, r, link);
 	else if (!waiting && r->waiting)
-		LIST_REMOVE(r, link);
+		TAILQ_REMOVE(&r->fill->waiting, r, link);
 	r->waiting = waiting;
 }
 
@@ -49,9 +49,9 @@ take_readers(struct fill *fl, struct fill_reader **batch)
 	struct fill_reader *r, *next;
 	size_t n = 0;
 
-	for (r = LIST_FIRST(&fl->waiting); r != NULL && n < WAKE_BATCH;
+	for (r = TAILQ_FIRST(&fl->waiting); r != NULL && n < WAKE_BATCH;
 	    r = next) {
-		next = LIST_NEXT(r, link);
+		next = TAILQ_NEXT(r, link);
 		if (!has_news(fl, r))
 			continue;
 		set_waiting(r, false);
@@ -180,8 +180,21 @@ read_unstored(struct fill *fl, size_t piece, uint64_t off, void *p, size_t len,
 	if (fl->unstored != NULL &&
 	    (bytes = unstored_get(fl->unstored, piece)) != NULL)
 		memcpy(p, bytes + (off - piece * fl->unit), len);
+	CHECK(bytes != NULL || *gone || fl->unstored == NULL);
 	(void)pthread_mutex_unlock(&fl->lock);
 	return (bytes != NULL);
+}
+
+/* Whether what was read from the file counts. */
+static bool
+is_stored(struct fill *fl)
+{
+	bool is;
+
+	(void)pthread_mutex_lock(&fl->lock);
+	is = fl->unstored == NULL;
+	(void)pthread_mutex_unlock(&fl->lock);
+	return (is);
 }
 
 /*
@@ -189,16 +202,16 @@ read_unstored(struct fill *fl, size_t piece, uint64_t off, void *p, size_t len,
  * Else this reader fails, and the file goes, so that others have a new one.
  */
 static bool
-fetch_again(struct fill *fl, size_t piece)
+fetch_again(struct fill *fl)
 {
 	struct blob *b = NULL;
 	bool ok, stored;
 
 	(void)pthread_mutex_lock(&fl->lock);
-	if ((ok = fl->stage == STAGE_RUNNING && fill_unstore(fl)))
-		pull_forget(fl, piece);
-	else
-		fl->spoiled = true;
+	ok = fl->stage <= STAGE_RUNNING && fill_unstore(fl);
+	if (!ok && fl->stage <= STAGE_RUNNING)
+		fill_fail(fl, "the cache cannot be read");
+	fl->spoiled = !ok;
 	stored = fl->stage == STAGE_DONE;
 	fill_hand_on(fl);
 	if (stored)
@@ -224,10 +237,10 @@ read_piece(struct fill *fl, size_t piece, uint64_t off, void *p, size_t len)
 	    errno == EINTR)
 		;
 	if (n > 0)
-		return (n);
+		return (is_stored(fl) ? n : 0);
 	log_err("fill cannot read its file: %s",
 	    n == 0 ? "it became shorter" : strerror(errno));
-	return (fetch_again(fl, piece) ? 0 : -1);
+	return (fetch_again(fl) ? 0 : -1);
 }
 
 ssize_t

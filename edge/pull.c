@@ -71,15 +71,6 @@ unmark(struct fill *fl, size_t piece)
 	fl->low = MIN(fl->low, piece);
 }
 
-void
-pull_forget(struct fill *fl, size_t piece)
-{
-
-	if (pull_have(fl, piece) && (fl->unstored == NULL ||
-	    unstored_get(fl->unstored, piece) == NULL))
-		unmark(fl, piece);
-}
-
 /* The whole file's digest, read in pieces. */
 static bool
 file_ok(const struct fill *fl, void *buf)
@@ -122,7 +113,8 @@ pull_check_file(struct fill *fl)
 		if (!ok)
 			continue;
 		(void)pthread_mutex_lock(&fl->lock);
-		mark(fl, i);
+		if (fl->unstored == NULL)
+			mark(fl, i);
 		fill_leave(fl);
 	}
 	free(buf);
@@ -192,7 +184,8 @@ piece_done(struct pull *pl)
 		stored = write_piece(fl, pl->buf, pl->len,
 		    pl->next * fl->unit) == 0;
 	(void)pthread_mutex_lock(&fl->lock);
-	if (!stored && fl->stage == STAGE_RUNNING)
+	/* Others may have found the store failing meanwhile. */
+	if ((!stored || fl->unstored != NULL) && fl->stage == STAGE_RUNNING)
 		keep_unstored(pl);
 	if (fl->stage != STAGE_RUNNING)
 		more = TRANSFER_BROKEN;
@@ -423,7 +416,7 @@ pull_schedule(struct fill *fl)
 		return;
 	}
 	/* Those who wait come first, so a range need not wait for the rest. */
-	LIST_FOREACH(r, &fl->waiting, link)
+	TAILQ_FOREACH(r, &fl->waiting, link)
 		if (!r->whole)
 			pull_want(fl, r->piece, pull_reader_end(fl, r));
 	if (fl->npull == 0 && fl->stage == STAGE_RUNNING &&

@@ -52,7 +52,6 @@ struct fill {
 	char		*set, *path;
 	atomic_uint	 refs;
 	int		 fd;		/* set before STAGE_RUNNING */
-	bool		 partial;	/* fd is a partial file; worker's */
 
 	/* fills->lock */
 	LIST_ENTRY(fill) chain;
@@ -64,10 +63,11 @@ struct fill {
 	pthread_cond_t	 woken;		/* a reader's wake has returned */
 	enum fill_stage	 stage;
 	bool		 opened;	/* a worker is through with that */
-	bool		 ending;	/* handed to a worker to end it */
+	bool		 partial;	/* fd is one, and the store's */
+	bool		 ending;	/* handed to a worker, to end it or that */
 	bool		 over;		/* STAGE_FAILED: nobody reads any more */
 	bool		 spoiled;	/* the file cannot be read: no commit */
-	struct unstored	*unstored;	/* set: new pieces go there */
+	struct unstored	*unstored;	/* set: there they are, not in fd */
 	int64_t		 unstored_ms;	/* since then */
 	/*
 	 * Pieces: the chunks; or one, of any size, without rows.
@@ -82,7 +82,7 @@ struct fill {
 	uint64_t	 tried, absent;	/* upstreams, by slot */
 	unsigned	 round;
 	unsigned	 nreader;
-	LIST_HEAD(, fill_reader) waiting;
+	TAILQ_HEAD(, fill_reader) waiting;	/* longest first */
 };
 
 struct fill_reader {
@@ -96,7 +96,7 @@ struct fill_reader {
 	bool		 waiting;	/* for a wake */
 	unsigned	 waking;	/* wakes that run */
 	size_t		 piece;		/* what it waits for */
-	LIST_ENTRY(fill_reader) link;	/* of those that wait */
+	TAILQ_ENTRY(fill_reader) link;	/* of those that wait */
 };
 
 /* Fill locked, unless said otherwise. */
@@ -122,8 +122,6 @@ void	pull_schedule(struct fill *fl);
  * exclusive): has one on its way. */
 void	pull_want(struct fill *fl, size_t piece, size_t end);
 void	pull_cancel(struct fill *fl);
-/* A piece cannot be read from the file after all: it is fetched again. */
-void	pull_forget(struct fill *fl, size_t piece);
 /* Marks what the file already holds.  Fill not locked; wakes readers. */
 void	pull_check_file(struct fill *fl);
 
@@ -136,7 +134,7 @@ struct fill *fill_join(struct fills *f, const struct fill_want *w, bool urgent,
 	    bool *joined);
 /* The fill has failed (first reason counts). */
 void	fill_fail(struct fill *fl, const char *reason);
-/* What comes from now on stays out of the store.  False: not possible. */
+/* Goes on without the store, from nothing.  False: not possible. */
 bool	fill_unstore(struct fill *fl);
 /* Hands the fill on to a worker when it ends; unlocks. */
 void	fill_hand_on(struct fill *fl);

@@ -39,13 +39,12 @@ rate_take(struct rate *r, size_t bytes)
 int
 rate_wait(struct rate *r, int64_t now_ms)
 {
-	int64_t ms = MIN(now_ms - r->at_ms, 1000);
+	int64_t ms = MIN(now_ms - r->at_ms, 1000), more;
 
 	if (r->bytes == 0)
 		return (0);
-	if (ms > 0) {
-		r->room = MIN(burst(r), r->room + (int64_t)r->bytes * ms /
-		    1000);
+	if (ms > 0 && (more = (int64_t)r->bytes * ms / 1000) > 0) {
+		r->room = MIN(burst(r), r->room + more);
 		r->at_ms = now_ms;
 	}
 	if (r->room > 0)

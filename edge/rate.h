@@ -11,7 +11,7 @@
  * thread.
  */
 struct rate {
-	uint64_t	bytes;		/* a second; 0: no limit */
+	uint64_t	bytes;		/* a second, below 2^53; 0: no limit */
 	int64_t		room;		/* bytes; below 0: too much was taken */
 	int64_t		at_ms;		/* when room was right */
 };

@@ -608,6 +608,7 @@ static int
 resume(struct upstreams *u, int64_t now)
 {
 	struct transfer *t, *next, *last = TAILQ_LAST(&u->running, transfers);
+	CURLcode rc;
 	int ms = TICK_MS;
 
 	for (t = TAILQ_FIRST(&u->running); t != NULL; t = next) {
@@ -620,7 +621,8 @@ resume(struct upstreams *u, int64_t now)
 		t->paused = false;
 		TAILQ_REMOVE(&u->running, t, link);
 		TAILQ_INSERT_TAIL(&u->running, t, link);
-		(void)curl_easy_pause(t->curl, CURLPAUSE_CONT);
+		if ((rc = curl_easy_pause(t->curl, CURLPAUSE_CONT)) != CURLE_OK)
+			conclude(t, rc);	/* reap() takes it */
 	}
 	return (ms);
 }

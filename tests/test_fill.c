@@ -615,6 +615,44 @@ test_no_room_for_many(void **state)
 	bench_stop(&b);
 }
 
+/* One that is left is joined at any moment: it ends, or it goes on. */
+static void *
+join_and_leave(void *arg)
+{
+	struct bench *b = arg;
+	struct client c;
+	unsigned i;
+
+	for (i = 0; i < 1000; i++) {
+		client_start(&c, b, 0, 1000);
+		client_read(&c, 1000);
+		if (c.failed)
+			abort();
+		client_end(&c);
+	}
+	return (NULL);
+}
+
+static void
+test_left_and_joined(void **state)
+{
+	pthread_t t[4];
+	struct bench b;
+	size_t i;
+
+	(void)state;
+	bench_start(&b, MANY, true, 1, (enum mode[]){ GOOD });
+	b.conf.when_left = (char *)(uintptr_t)"stop";
+	fills_configure(b.fills, &b.conf);
+	atomic_store(&b.server[0].gate, 2 * CHUNK_SIZE);
+	for (i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, join_and_leave,
+		    &b), 0);
+	for (i = 0; i < 4; i++)
+		(void)pthread_join(t[i], NULL);
+	bench_stop(&b);
+}
+
 /* Somebody empties the cache's folder during a fill. */
 static void
 test_file_lost_while_it_is_read(void **state)
@@ -817,6 +855,7 @@ main(void)
 		cmocka_unit_test(test_stop_fails_waiting_readers),
 		cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_no_room_for_many),
+		cmocka_unit_test(test_left_and_joined),
 		cmocka_unit_test(test_file_lost_while_it_is_read),
 		cmocka_unit_test(test_fills_wait_their_turn),
 		cmocka_unit_test(test_sibling_is_asked_first),

@@ -16,11 +16,14 @@
 
 enum way { ONCE, FROM_THEN_ON };
 
+#define	LARGE	(3u * CHUNK_SIZE + 777)
+
 /* The calls are counted in all threads; the one numbered `at` fails. */
 static atomic_int calls, at, failures;
 static _Atomic enum way way;
 static atomic_int error;		/* 0: less is written than was asked */
 static atomic_bool unreadable;		/* pread() has failed */
+static atomic_bool lose;		/* the next fdatasync() fails */
 
 static bool
 fails(void)
@@ -99,7 +102,14 @@ int
 fdatasync(int fd)
 {
 
-	return (fails() ? -1 : REAL(fdatasync)(fd));
+	if (!atomic_load(&lose))
+		return (fails() ? -1 : REAL(fdatasync)(fd));
+	/* The system may have given up what it could not write. */
+	if (REAL(ftruncate)(fd, 0) == -1 || REAL(ftruncate)(fd, LARGE) == -1)
+		abort();
+	atomic_store(&lose, false);
+	errno = EIO;
+	return (-1);
 }
 
 int
@@ -161,8 +171,6 @@ mmap(void *p, size_t len, int prot, int flags, int fd, off_t off)
 #define	STEP	1
 #endif
 
-#define	LARGE	(3u * CHUNK_SIZE + 777)
-
 static const int errors[] = { ENOSPC, EIO, EMFILE, 0 };
 #define	ERRORS		(sizeof(errors) / sizeof(errors[0]))
 
@@ -187,6 +195,19 @@ hit(struct bench *b)
 		abort();
 	memory_unref(m);
 	blob_put(&blob);
+}
+
+/* Until a commit has failed. */
+static void
+wait_lost(void)
+{
+	int64_t end = clock_boot_ms() + PATIENCE_MS;
+
+	while (atomic_load(&lose)) {
+		assert_true(clock_boot_ms() < end);
+		pause_ms(2);
+	}
+	pause_ms(50);
 }
 
 /* Only what was to be read and cannot be may be cut short. */
@@ -268,6 +289,35 @@ test_large_file(void **state)
 	try_all(LARGE);
 }
 
+/* With a reader in the middle of it, who reads right bytes to the end; when it
+ * is read anew it is stored. */
+static void
+test_lost_in_the_end(void **state)
+{
+	struct client c;
+	struct blob *blob;
+	struct bench b;
+
+	(void)state;
+	bench_start(&b, LARGE, true, 1, (enum mode[]){ GOOD });
+	atomic_store(&error, EIO);
+	atomic_store(&b.server[0].gate, CHUNK_SIZE);
+	client_start(&c, &b, 0, LARGE);
+	client_read(&c, 1000);
+	atomic_store(&lose, true);
+	atomic_store(&b.server[0].gate, SIZE_MAX);
+	wait_lost();
+	/* The follow thread's would not wait for such readers. */
+	assert_int_equal(fill_fetch(b.fills, &b.want, 20, NULL, &blob), 0);
+	blob_put(&blob);
+	client_read(&c, LARGE);
+	assert_int_equal(c.got, LARGE);
+	client_end(&c);
+	wait_running(&b, 0);
+	assert_stored(&b);
+	bench_stop(&b);
+}
+
 static void
 test_small_file(void **state)
 {
@@ -280,6 +330,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_lost_in_the_end),
 		cmocka_unit_test(test_small_file),
 		cmocka_unit_test(test_large_file),
 	};
