@@ -56,13 +56,6 @@ fill_upstreams(const struct fill *fl)
 	return (fl->fills->upstreams);
 }
 
-struct blob_store *
-fill_store(const struct fill *fl)
-{
-
-	return (fl->fills->store);
-}
-
 static struct fill *
 fill_new(struct fills *f, const struct fill_want *w)
 {
@@ -192,6 +185,25 @@ end_left(struct fill *fl)
 	pull_cancel(fl);
 }
 
+/* Whether end_fill() has something to do.  Locked. */
+static bool
+is_to_end(const struct fill *fl)
+{
+
+	if (!fl->opened || fl->ending)
+		return (false);
+	switch (fl->stage) {
+	case STAGE_RUNNING:
+		return (fl->unstored != NULL && fl->partial);
+	case STAGE_WRITTEN:
+		return (true);
+	case STAGE_FAILED:		/* the last transfer may still write */
+		return (fl->npull == 0);
+	default:
+		return (false);
+	}
+}
+
 void
 fill_hand_on(struct fill *fl)
 {
@@ -199,10 +211,7 @@ fill_hand_on(struct fill *fl)
 	bool end;
 
 	end_left(fl);
-	/* A failed fill's last transfer may still write. */
-	end = fl->opened && !fl->ending && (fl->stage == STAGE_WRITTEN ||
-	    (fl->stage == STAGE_RUNNING && fl->unstored != NULL &&
-	    fl->partial) || (fl->stage == STAGE_FAILED && fl->npull == 0));
+	end = is_to_end(fl);
 	fl->ending = fl->ending || end;
 	(void)pthread_mutex_unlock(&fl->lock);
 	if (!end)
@@ -226,26 +235,22 @@ static void
 retire(struct fill *fl)
 {
 	struct fills *f = fl->fills;
-	bool done, over, unstored;
+	uint64_t *outcome;
 
 	(void)pthread_mutex_lock(&fl->lock);
 	CHECK(fl->stage >= STAGE_DONE);
 	if (fl->unstored != NULL)
 		atomic_fetch_sub(&f->nunstored, 1);
-	done = fl->stage == STAGE_DONE;
-	over = fl->over;
-	unstored = over && fl->unstored != NULL;
+	if (fl->stage == STAGE_DONE)
+		outcome = &f->done;
+	else if (!fl->over)
+		outcome = &f->failed;
+	else
+		outcome = fl->unstored != NULL ? &f->unstored : &f->left;
 	(void)pthread_mutex_unlock(&fl->lock);
 	(void)pthread_mutex_lock(&f->lock);
 	LIST_REMOVE(fl, chain);
-	if (done)
-		f->done++;
-	else if (unstored)
-		f->unstored++;
-	else if (over)
-		f->left++;
-	else
-		f->failed++;
+	(*outcome)++;
 	if (fl->counted)
 		f->running--;
 	(void)pthread_cond_broadcast(&f->work);
@@ -297,6 +302,7 @@ end_fill(struct fill *fl)
 	bool written, ok, keep, partial, spoiled;
 
 	(void)pthread_mutex_lock(&fl->lock);
+	/* Unstored; it may have failed since it was handed on. */
 	if (fl->stage == STAGE_RUNNING ||
 	    (fl->stage == STAGE_FAILED && fl->npull > 0)) {
 		(void)pthread_mutex_unlock(&fl->lock);

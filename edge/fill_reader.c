@@ -215,7 +215,7 @@ fetch_again(struct fill *fl)
 	stored = fl->stage == STAGE_DONE;
 	fill_hand_on(fl);
 	if (stored)
-		b = blob_get(fill_store(fl), &fl->digest, fl->size);
+		b = blob_get(fills_store(fl->fills), &fl->digest, fl->size);
 	if (b != NULL)
 		blob_drop(&b);
 	return (ok);

@@ -351,34 +351,34 @@ memory_file(struct memory *m)
 	return (fd);
 }
 
-/* The cache is locked.  Whether it has its file open, or is to have none. */
+/* The cache is locked.  Makes an open file the newest; whether one is missing. */
 static bool
-has_file(struct memory_cache *c, struct memory *m)
+lacks_file(struct memory_cache *c, struct memory *m)
 {
 
 	if (m->fd != -1) {
 		TAILQ_REMOVE(&c->files, m, file);
 		TAILQ_INSERT_HEAD(&c->files, m, file);
 	}
-	return (m->fd != -1 || m->blob == NULL || c->max_files == 0);
+	return (m->fd == -1 && m->blob != NULL && c->max_files > 0);
 }
 
 void
 memory_keep_file(struct memory *m, struct blob *b)
 {
 	struct memory_cache *c = &b->store->memory;
-	bool has;
+	bool lacks;
 	int fd;
 
 	if (!m->mapped || m->len <= MEMORY_ASK)
 		return;
 	(void)pthread_mutex_lock(&c->lock);
-	has = has_file(c, m);
+	lacks = lacks_file(c, m);
 	(void)pthread_mutex_unlock(&c->lock);
-	if (has || (fd = blob_open(b)) == -1)
+	if (!lacks || (fd = blob_open(b)) == -1)
 		return;
 	(void)pthread_mutex_lock(&c->lock);
-	if (!has_file(c, m)) {
+	if (lacks_file(c, m)) {
 		if (c->nfiles >= c->max_files)
 			shut(c, TAILQ_LAST(&c->files, memory_list));
 		(void)pthread_mutex_lock(m->stripe);

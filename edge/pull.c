@@ -131,7 +131,7 @@ write_piece(struct fill *fl, const void *p, size_t len, uint64_t off)
 	if (fd_pwrite_all(fl->fd, p, len, (off_t)off) == 0)
 		return (0);
 	if ((errno == ENOSPC || errno == EDQUOT) &&
-	    blob_partial_room(fill_store(fl), len) == 0 &&
+	    blob_partial_room(fills_store(fl->fills), len) == 0 &&
 	    fd_pwrite_all(fl->fd, p, len, (off_t)off) == 0)
 		return (0);
 	log_err("fill cannot write to the cache: %s", strerror(errno));

@@ -142,7 +142,6 @@ void	fill_hand_on(struct fill *fl);
 void	fill_leave(struct fill *fl);
 void	fill_unref(struct fill *fl);
 struct upstreams *fill_upstreams(const struct fill *fl);
-struct blob_store *fill_store(const struct fill *fl);
 struct blob_store *fills_store(const struct fills *f);
 bool	fills_stopping(struct fills *f);
 

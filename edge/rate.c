@@ -6,6 +6,7 @@
 #include <sys/param.h>
 
 #include "edge/rate.h"
+#include "proto/clock.h"
 
 #define	BURST		10		/* a second's bytes by this */
 #define	BURST_MIN	16384		/* bytes: what curl hands over at once */
@@ -18,14 +19,14 @@ burst(const struct rate *r)
 }
 
 void
-rate_set(struct rate *r, uint64_t bytes, int64_t now_ms)
+rate_set(struct rate *r, uint64_t bytes)
 {
 
 	if (bytes == r->bytes)
 		return;
 	r->bytes = bytes;
 	r->room = burst(r);
-	r->at_ms = now_ms;
+	r->at_ms = clock_boot_ms();
 }
 
 void
@@ -37,17 +38,20 @@ rate_take(struct rate *r, size_t bytes)
 }
 
 int
-rate_wait(struct rate *r, int64_t now_ms)
+rate_wait(struct rate *r)
 {
-	int64_t ms = MIN(now_ms - r->at_ms, 1000), more;
+	int64_t now, ms, more;
 
 	if (r->bytes == 0)
 		return (0);
+	now = clock_boot_ms();
+	ms = MIN(now - r->at_ms, RATE_WAIT_MS);
 	if (ms > 0 && (more = (int64_t)r->bytes * ms / 1000) > 0) {
 		r->room = MIN(burst(r), r->room + more);
-		r->at_ms = now_ms;
+		r->at_ms = now;
 	}
 	if (r->room > 0)
 		return (0);
-	return ((int)MIN(1 - r->room * 1000 / (int64_t)r->bytes, 1000));
+	return ((int)MIN(1 - r->room * 1000 / (int64_t)r->bytes,
+	    RATE_WAIT_MS));
 }

@@ -16,9 +16,10 @@ struct rate {
 	int64_t		at_ms;		/* when room was right */
 };
 
-void	rate_set(struct rate *r, uint64_t bytes, int64_t now_ms);
+void	rate_set(struct rate *r, uint64_t bytes);
 void	rate_take(struct rate *r, size_t bytes);
-/* 0: go on; else milliseconds until then. */
-int	rate_wait(struct rate *r, int64_t now_ms);
+/* 0: go on; else after how many milliseconds to ask again. */
+#define	RATE_WAIT_MS	1000		/* at most */
+int	rate_wait(struct rate *r);
 
 #endif

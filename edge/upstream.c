@@ -351,7 +351,7 @@ on_body(char *p, size_t size, size_t n, void *arg)
 	CHECK_OBJ(t, TRANSFER_MAGIC);
 	if (t->over || atomic_load(&t->cancel))
 		return (0);
-	if (rate_wait(&t->u->rate, clock_boot_ms()) > 0) {
+	if (rate_wait(&t->u->rate) > 0) {
 		t->paused = t->held = true;
 		return (CURL_WRITEFUNC_PAUSE);
 	}
@@ -605,26 +605,25 @@ collect(struct upstreams *u)
  * have waited longest.  How long to wait for what comes next.
  */
 static int
-resume(struct upstreams *u, int64_t now)
+resume(struct upstreams *u)
 {
 	struct transfer *t, *next, *last = TAILQ_LAST(&u->running, transfers);
 	CURLcode rc;
-	int ms = TICK_MS;
+	int ms;
 
 	for (t = TAILQ_FIRST(&u->running); t != NULL; t = next) {
 		next = t == last ? NULL : TAILQ_NEXT(t, link);
 		if (!t->paused)
 			continue;
-		if ((ms = rate_wait(&u->rate, now)) > 0)
-			return (MIN(ms, TICK_MS));
-		ms = TICK_MS;
+		if ((ms = rate_wait(&u->rate)) > 0)
+			return (ms);
 		t->paused = false;
 		TAILQ_REMOVE(&u->running, t, link);
 		TAILQ_INSERT_TAIL(&u->running, t, link);
 		if ((rc = curl_easy_pause(t->curl, CURLPAUSE_CONT)) != CURLE_OK)
 			conclude(t, rc);	/* reap() takes it */
 	}
-	return (ms);
+	return (TICK_MS);
 }
 
 static void *
@@ -632,7 +631,7 @@ transfer_thread(void *arg)
 {
 	struct upstreams *u = arg;
 	bool idle, stopping;
-	int ms, n;
+	int n;
 
 	for (;;) {
 		start_waiting(u);
@@ -640,13 +639,12 @@ transfer_thread(void *arg)
 		(void)pthread_mutex_lock(&u->lock);
 		stopping = atomic_load(&u->stopping);
 		idle = TAILQ_EMPTY(&u->running) && TAILQ_EMPTY(&u->waiting);
-		rate_set(&u->rate, u->limits.rate, clock_boot_ms());
+		rate_set(&u->rate, u->limits.rate);
 		(void)pthread_mutex_unlock(&u->lock);
 		if (idle && stopping)
 			break;
-		ms = resume(u, clock_boot_ms());
 		(void)curl_multi_poll(u->multi, NULL, 0,
-		    idle ? IDLE_MS : ms, NULL);
+		    idle ? IDLE_MS : resume(u), NULL);
 		(void)curl_multi_perform(u->multi, &n);
 		collect(u);
 		reap(u);

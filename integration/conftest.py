@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the integration tests share: sandboxes of real daemons, trees to
 publish, and requests whose answers are checked to the byte."""
+import contextlib
 import hashlib
 import http.client
 import json
@@ -229,14 +230,14 @@ def sanitizer_findings(box):
     return found
 
 
-@pytest.fixture
-def sandbox(tmp_path):
-    """A function that makes sandboxes, all ended after the test; a finding of
-    a sanitizer or a broken invariant in any daemon fails the test."""
+@contextlib.contextmanager
+def boxes_below(folder):
+    """A function that makes sandboxes, all ended at the end; a finding of a
+    sanitizer or a broken invariant in any daemon is a failure."""
     boxes = []
 
     def make(*args, name="box"):
-        box = Box(tmp_path / name)
+        box = Box(folder / name)
         boxes.append(box)
         return box.up(*args)
 
@@ -250,14 +251,16 @@ def sandbox(tmp_path):
         shutil.rmtree(box.dir, ignore_errors=True)
 
 
+@pytest.fixture
+def sandbox(tmp_path):
+    """A function that makes sandboxes for one test."""
+    with boxes_below(tmp_path) as make:
+        yield make
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     """One sandbox with two edges for all tests of a file that change nothing
     which the others see (each publishes sets of its own)."""
-    box = Box(tmp_path_factory.mktemp("shared") / "box")
-    box.up()
-    yield box
-    box.down()
-    findings = sanitizer_findings(box)
-    assert not findings, "\n".join(findings)
-    shutil.rmtree(box.dir, ignore_errors=True)
+    with boxes_below(tmp_path_factory.mktemp("shared")) as make:
+        yield make()

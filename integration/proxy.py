@@ -10,12 +10,17 @@ import time
 import urllib.parse
 
 
+def reset(sock):
+    """Its close will not be a FIN."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                    struct.pack("ii", 1, 0))
+
+
 class Upstream:
-    """An HTTP proxy before a master.  `fault(path, body)` may be set to a
-    function that gets every blob answer and returns what to send instead:
-    raw bytes (the whole answer), a function that sends it (of the socket, the
-    true answer's head as a list, its body), or None for the true answer.
-    `rate` limits bodies to so many bytes a second."""
+    """An HTTP proxy before a master.  `fault` may be set to a function of the
+    path, the socket, the true answer's head as a list, and its body: it is
+    called for every blob, and returns whether it has answered itself; the
+    connection then ends.  `rate` limits bodies to so many bytes a second."""
 
     def __init__(self, origin, rate=None, fault=None, silent=False):
         self.origin = urllib.parse.urlsplit(origin) if origin else None
@@ -86,19 +91,9 @@ class Upstream:
                      if kv[0].lower() not in ("connection", "keep-alive")]
         finally:
             c.close()
-        if self.fault and "/.pkgcast/blob/" in path:
-            raw = self.fault(path, body)
-            if raw is not None:
-                if raw == "reset":
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
-                                    struct.pack("ii", 1, 0))
-                elif raw == "hang":
-                    time.sleep(3600)
-                elif callable(raw):
-                    raw(sock, head, body)
-                else:
-                    sock.sendall(raw)
-                return False
+        if self.fault and "/.pkgcast/blob/" in path and self.fault(
+                path, sock, head, body):
+            return False
         sock.sendall(("\r\n".join(head) + "\r\n\r\n").encode("latin-1"))
         self.send(sock, body)
         return True

@@ -10,8 +10,8 @@ import urllib.parse
 
 import pytest
 
-from conftest import SLOW, get, make_tree, until
-from proxy import Upstream
+from conftest import boxes_below, get, make_tree, until
+from proxy import Upstream, reset
 
 CHUNK = 262144
 SIZES = {"small": 1000, "chunk": CHUNK, "many": 3 * CHUNK + 77}
@@ -32,19 +32,20 @@ def send(sock, head, body, length=None, status=None, without=(), extra=()):
         "latin-1") + body)
 
 
-def start_of(head):
-    """Where in the file the body begins."""
+def place_of(head, body):
+    """Where in the file the body begins, and how long the file is."""
     for line in head:
-        m = re.match(r"(?i)content-range: bytes (\d+)-", line)
+        m = re.match(r"(?i)content-range: bytes (\d+)-\d+/(\d+)", line)
         if m:
-            return int(m.group(1))
-    return 0
+            return int(m.group(1)), int(m.group(2))
+    return 0, len(body)
 
 
 def flip(at):
     """A bit of the file's byte at(size), where the body has that."""
-    def do(sock, head, body, size):
-        i = at(size) - start_of(head)
+    def do(sock, head, body):
+        start, size = place_of(head, body)
+        i = at(size) - start
         if 0 <= i < len(body):
             body = body[:i] + bytes([body[i] ^ 1]) + body[i + 1:]
         send(sock, head, body)
@@ -52,37 +53,30 @@ def flip(at):
 
 
 def midway(then):
-    def do(sock, head, body, size):
+    def do(sock, head, body):
         send(sock, head, body[:len(body) // 2])
         then(sock)
     return do
 
 
 def page(status, text=b"sorry", extra=()):
-    def do(sock, head, body, size):
+    def do(sock, head, body):
         sock.sendall(("HTTP/1.1 %s\r\nContent-Length: %d\r\n%s\r\n" % (
             status, len(text), "".join(e + "\r\n" for e in extra))).encode()
             + text)
     return do
 
 
-def chunked(sock, head, body, size):
+def chunked(sock, head, body):
     send(sock, head, b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body),
          without=("content-length",), extra=("Transfer-Encoding: chunked",))
 
 
-def trickle(sock, head, body, size):
+def trickle(sock, head, body):
     send(sock, head, b"")
     for i in range(len(body)):
         sock.sendall(body[i:i + 1])
         time.sleep(1)
-
-
-def reset(sock):
-    import socket
-    import struct
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
-                    struct.pack("ii", 1, 0))
 
 
 # fault: what is sent, None: connections are refused; what it comes to:
@@ -93,23 +87,23 @@ def reset(sock):
 #   absent: not here, which is no fault
 FAULTS = {
     "refuse": (None, "wrong"),
-    "accept and hang": (lambda s, h, b, n: time.sleep(3600), "wrong"),
+    "accept and hang": (lambda s, h, b: time.sleep(3600), "wrong"),
     "stall midway": (midway(lambda s: time.sleep(3600)), "wrong"),
     "close midway": (midway(lambda s: None), "wrong"),
     "reset midway": (midway(reset), "wrong"),
-    "reset": (lambda s, h, b, n: reset(s), "wrong"),
-    "short, closed": (lambda s, h, b, n: send(
+    "reset": (lambda s, h, b: reset(s), "wrong"),
+    "short, closed": (lambda s, h, b: send(
         s, h, b[:-1], without=("content-length",)), "wrong"),
-    "too long": (lambda s, h, b, n: send(
+    "too long": (lambda s, h, b: send(
         s, h, b + b"more", without=("content-length",)), "extra"),
-    "too long, and says so": (lambda s, h, b, n: send(
+    "too long, and says so": (lambda s, h, b: send(
         s, h, b + b"more", length=len(b) + 4), "claim"),
-    "short, and says so": (lambda s, h, b, n: send(
+    "short, and says so": (lambda s, h, b: send(
         s, h, b[:-1], length=len(b) - 1), "wrong"),
     "flip in the first chunk": (flip(lambda n: 9), "first"),
     "flip in the middle": (flip(lambda n: n // 2), "middle"),
     "flip in the last chunk": (flip(lambda n: n - 1), "last"),
-    "other file": (lambda s, h, b, n: send(s, h, b"x" * len(b)), "wrong"),
+    "other file": (lambda s, h, b: send(s, h, b"x" * len(b)), "wrong"),
     "error page with 200": (page("200 OK", b"<html>Sorry</html>",
                                  ("Content-Type: text/html",)), "wrong"),
     "404": (page("404 Not Found"), "absent"),
@@ -120,10 +114,10 @@ FAULTS = {
     "redirect to nowhere": (page("302 Found", b"", (
         "Location: http://127.0.0.1:9/",)), "wrong"),
     "chunked coding": (chunked, "right"),
-    "gzip coding": (lambda s, h, b, n: send(
+    "gzip coding": (lambda s, h, b: send(
         s, h, b, extra=("Content-Encoding: gzip",)), "wrong"),
     "1 byte/s": (trickle, "wrong"),
-    "HTTP/0.9 garbage": (lambda s, h, b, n: s.sendall(
+    "HTTP/0.9 garbage": (lambda s, h, b: s.sendall(
         b"\x00\xffgarbage\r\n\r\n" * 20), "wrong"),
 }
 # How many bad ones come before how many good ones.
@@ -151,17 +145,14 @@ class Fleet:
         return files
 
     def spoil(self, bad, fault):
-        sizes = {}
         for up in self.ups[:bad]:
             if fault is None:
                 up.refuse(True)
                 continue
 
-            def do(path, body):
-                def out(sock, head, body):
-                    size = start_of(head) + len(body)
-                    fault(sock, head, body, sizes.setdefault(path, size))
-                return out
+            def do(path, sock, head, body):
+                fault(sock, head, body)
+                return True
             up.fault = do
 
     def upstreams(self):
@@ -175,32 +166,28 @@ class Fleet:
 
 
 @pytest.fixture(scope="module")
-def fleets(tmp_path_factory, request):
-    from conftest import Box, sanitizer_findings
+def fleets(tmp_path_factory):
+    """A function: the fleet with so many upstreams, made once."""
+    tmp = tmp_path_factory.mktemp("matrix")
     made = {}
 
     def fleet(n):
         if n not in made:
-            tmp = tmp_path_factory.mktemp("matrix%d" % n)
             ups = [Upstream(None) for _ in range(n)]
-            box = Box(tmp / "box")
-            args = ["--edges", "1", "--edge-option", "first-byte=1",
-                    "--edge-option", "fill.low-time=1",
-                    "--edge-option", "aside=0"]
-            for up in ups:
-                args += ["--upstream", up.url]
-            box.up(*args)
+            box = make("--edges", "1", "--edge-option", "first-byte=1",
+                       "--edge-option", "fill.low-time=1",
+                       "--edge-option", "aside=0",
+                       *[a for up in ups for a in ("--upstream", up.url)],
+                       name="box%d" % n)
             for up in ups:
                 up.origin = urllib.parse.urlsplit(box.master)
-            made[n] = Fleet(box, ups, tmp / "tree")
+            made[n] = Fleet(box, ups, tmp / ("tree%d" % n))
         return made[n]
 
-    yield fleet
-    for f in made.values():
-        f.close()
-        f.box.down()
-    findings = [x for f in made.values() for x in sanitizer_findings(f.box)]
-    assert not findings, "\n".join(findings)
+    with boxes_below(tmp) as make:
+        yield fleet
+        for f in made.values():
+            f.close()
 
 
 def ask(base, name, kind):

@@ -141,7 +141,7 @@ def test_a_switch_while_a_client_waits_for_its_first_byte(slow, tmp_path, size):
         old = f.read()
     go = threading.Event()
 
-    def fault(path, body):
+    def fault(path, sock, head, body):
         if sha256(old) in path:
             go.wait(20)
 

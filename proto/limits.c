@@ -33,30 +33,33 @@ room(uint64_t files)
 	return (files - spare(files));
 }
 
-unsigned
-limits_spare_files(void)
+/* How many may be open; what is no number is large. */
+static uint64_t
+files_max(void)
 {
 	struct rlimit files;
 
-	if (getrlimit(RLIMIT_NOFILE, &files) == -1 ||
-	    files.rlim_cur == RLIM_INFINITY)
-		return (FILES_RESERVED);
-	return ((unsigned)spare(files.rlim_cur));
+	return (getrlimit(RLIMIT_NOFILE, &files) == -1 ? UINT64_MAX :
+	    files.rlim_cur);
+}
+
+unsigned
+limits_spare_files(void)
+{
+
+	return ((unsigned)spare(files_max()));
 }
 
 void
 limits_conf(struct httpd_conf *c, const struct http_limits *l)
 {
-	struct rlimit files;
-	uint64_t connections = l->connections;
+	uint64_t connections = l->connections, files = files_max();
 
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0 &&
-	    files.rlim_cur != RLIM_INFINITY &&
-	    connections > room(files.rlim_cur)) {
-		connections = room(files.rlim_cur);
+	if (connections > room(files)) {
+		connections = room(files);
 		log_warn("limit connections=%ju not %ju reason=\"only %ju files may be open at once: raise that limit to %ju, or set http.connections lower\"",
 		    (uintmax_t)connections, (uintmax_t)l->connections,
-		    (uintmax_t)files.rlim_cur,
+		    (uintmax_t)files,
 		    (uintmax_t)(l->connections + FILES_RESERVED));
 	}
 	c->connections = (unsigned)connections;

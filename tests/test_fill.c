@@ -237,6 +237,20 @@ test_goes_on_without_readers(void **state)
 	bench_stop(&b);
 }
 
+/* Only what the first so many chunks lack is fetched. */
+static void
+assert_goes_on_after(struct bench *b, size_t chunks)
+{
+	size_t sent;
+
+	pause_ms(20);
+	b->server[0].sent = 0;
+	assert_true(fetch_whole(b));
+	assert_stored(b);
+	sent = b->server[0].sent;
+	assert_int_equal(sent, b->size - chunks * CHUNK_SIZE);
+}
+
 /* Set so, it does not; and goes on where it was. */
 static void
 test_stops_without_readers(void **state)
@@ -244,7 +258,6 @@ test_stops_without_readers(void **state)
 	struct fills_stats st;
 	struct client c;
 	struct bench b;
-	size_t sent;
 
 	(void)state;
 	bench_start(&b, MANY, true, 1, (enum mode[]){ GOOD });
@@ -264,12 +277,7 @@ test_stops_without_readers(void **state)
 	fills_stats(b.fills, &st);
 	assert_true(st.left >= 1 && st.failed == 0 && st.done == 0);
 	atomic_store(&b.server[0].gate, SIZE_MAX);
-	pause_ms(20);
-	b.server[0].sent = 0;
-	assert_true(fetch_whole(&b));
-	assert_stored(&b);
-	sent = b.server[0].sent;
-	assert_int_equal(sent, b.size - 3 * CHUNK_SIZE);
+	assert_goes_on_after(&b, 3);
 	bench_stop(&b);
 }
 
@@ -401,17 +409,11 @@ static void
 test_restart_goes_on(void **state)
 {
 	struct bench b;
-	size_t sent;
 
 	(void)state;
 	leave_partial(&b);
-	pause_ms(20);
-	b.server[0].sent = 0;
 	edge_start(&b, UINT64_MAX / 2);
-	assert_true(fetch_whole(&b));
-	assert_stored(&b);
-	sent = b.server[0].sent;
-	assert_int_equal(sent, b.size - 3 * CHUNK_SIZE);
+	assert_goes_on_after(&b, 3);
 	bench_stop(&b);
 }
 
