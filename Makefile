@@ -25,8 +25,8 @@ PROTO =		proto/accesslog.c proto/address.c proto/answer.c proto/buf.c \
 		proto/fd.c proto/framing.c proto/head.c proto/httpd.c \
 		proto/httpd_head.c proto/httpd_recv.c proto/httpd_request.c \
 		proto/httpd_response.c proto/limits.c proto/log.c \
-		proto/manifest.c proto/message.c proto/name.c proto/route.c \
-		proto/serve.c proto/site.c proto/snapshot.c proto/tcp.c \
+		proto/manifest.c proto/message.c proto/name.c proto/pace.c \
+		proto/route.c proto/serve.c proto/site.c proto/snapshot.c proto/tcp.c \
 		proto/value.c proto/zpl.c
 KEYS =		keys/armor.c keys/cert.c keys/cmd_keys.c keys/cmd_trust.c \
 		keys/edges.c keys/home.c keys/minisign.c keys/password.c \
@@ -46,10 +46,11 @@ COMMAND =	master/client.c master/cmd_edge.c master/cmd_publish.c \
 		master/fetch.c master/progress.c master/record.c \
 		master/release.c master/scan.c master/scan_cache.c \
 		master/scan_read.c master/send.c master/send_state.c
-EDGE =		edge/blob.c edge/blob_scan.c edge/cold.c edge/evict.c \
-		edge/fill.c edge/fill_reader.c edge/follow.c edge/health.c edge/held.c \
+EDGE =		edge/blob.c edge/blob_partial.c edge/blob_scan.c edge/cold.c edge/evict.c \
+		edge/fill.c edge/fill_open.c edge/fill_reader.c edge/follow.c \
+		edge/health.c edge/held.c \
 		edge/lease.c edge/link.c edge/memory.c edge/pull.c edge/rate.c \
-		edge/reply.c edge/resident.c edge/serve.c edge/status.c edge/sync.c \
+		edge/reply.c edge/resident.c edge/scrub.c edge/serve.c edge/status.c edge/sync.c \
 		edge/sync_fetch.c edge/sync_table.c edge/table.c \
 		edge/unstored.c edge/upstream.c edge/waiters.c edge/walk.c
 TESTS =		tests/test_accesslog.c tests/test_announce.c \
@@ -59,7 +60,7 @@ TESTS =		tests/test_accesslog.c tests/test_announce.c \
 		tests/test_keys.c tests/test_lease.c tests/test_manifest.c \
 		tests/test_message.c tests/test_proto.c tests/test_publish.c \
 		tests/test_record.c tests/test_recover.c tests/test_roster.c \
-		tests/test_route.c tests/test_scan.c tests/test_serve.c \
+		tests/test_rot.c tests/test_route.c tests/test_scan.c tests/test_serve.c \
 		tests/test_site.c tests/test_storage.c tests/test_trust.c tests/test_zap.c
 # Programs that measure: nothing to pass or fail.
 MEASURES =	tests/bench_body.c tests/bench_lookup.c tests/bench_store.c

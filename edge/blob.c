@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The blob store: opening it, reading blobs, taking in filled ones.  The files
- * are the truth; the table in memory is made from their names at the start.
+ * The blob store: opening it, finding and reading blobs.  The files are the
+ * truth; the table in memory is made from their names at the start.
  * Called by serve (HTTP threads), by fill's workers and by the follow thread.
  */
 #include <sys/param.h>
@@ -19,9 +19,6 @@
 #include "edge/table.h"
 #include "proto/check.h"
 #include "proto/fd.h"
-#include "proto/log.h"
-
-#define	BLOCK		512		/* st_blocks counts these (POSIX) */
 
 static struct blob_store *
 store_alloc(uint64_t max_bytes, uint64_t min_free)
@@ -143,6 +140,61 @@ blob_get(struct blob_store *s, const struct digest *d, uint64_t size)
 	return (b);
 }
 
+/* Of any size, and no hit. */
+static struct blob *
+look(struct blob_store *s, const struct digest *d)
+{
+	pthread_mutex_t *stripe = table_stripe(s, d);
+	struct blob *b;
+
+	(void)pthread_mutex_lock(stripe);
+	if ((b = table_find(s, d)) != NULL && table_complete(b))
+		atomic_fetch_add(&b->refs, 1);
+	else
+		b = NULL;
+	(void)pthread_mutex_unlock(stripe);
+	return (b);
+}
+
+int
+blob_store_each(struct blob_store *s, bool (*each)(void *arg, struct blob *b),
+    void *arg)
+{
+	struct digest *v;
+	struct blob *b;
+	bool go = true;
+	ssize_t n, k;
+	unsigned i;
+
+	for (i = 0; i < TABLE_STRIPES && go; i++) {
+		if ((n = table_digests(s, i, &v)) == -1)
+			return (-1);
+		for (k = 0; k < n && go; k++)
+			if ((b = look(s, &v[k])) != NULL) {
+				go = each(arg, b);
+				blob_put(&b);
+			}
+		free(v);
+	}
+	return (0);
+}
+
+bool
+blob_checked(const struct blob *b)
+{
+
+	CHECK_OBJ(b, BLOB_MAGIC);
+	return (atomic_load(&b->checked));
+}
+
+void
+blob_set_checked(struct blob *b)
+{
+
+	CHECK_OBJ(b, BLOB_MAGIC);
+	atomic_store(&b->checked, true);
+}
+
 bool
 blob_have(struct blob_store *s, const struct digest *d)
 {
@@ -173,16 +225,13 @@ blob_drop(struct blob **bp)
 {
 	struct blob *b = *bp;
 	struct blob_store *s;
-	char hex[DIGEST_HEX + 1];
 
 	CHECK_OBJ(b, BLOB_MAGIC);
 	*bp = NULL;
 	s = b->store;
 	(void)pthread_mutex_lock(&s->lock);
 	if (table_complete(b)) {
-		log_warn("store drops blob=%s: its file is damaged; it will be filled again",
-		    digest_hex(&b->digest, hex));
-		s->dropped++;
+		table_damaged(b, "it will be filled again");
 		table_discard(b);
 	}
 	(void)pthread_mutex_unlock(&s->lock);
@@ -235,7 +284,9 @@ blob_read(struct blob *b, char *p)
 		digest_of(&d, p, b->size);
 		ret = digest_eq(&d, &b->digest) ? 0 : -1;
 	}
-	if (ret == -1) {
+	if (ret == 0)
+		blob_set_checked(b);
+	else {
 		errno = EIO;
 		drop_copy(b);
 	}
@@ -289,122 +340,9 @@ blob_store_stats(struct blob_store *s, struct blob_stats *st)
 		.partial = s->n[Q_IDLE] + s->n[Q_FILLING],
 		.evicted = s->evicted,
 		.dropped = s->dropped,
+		.scrubbed = atomic_load(&s->scrubbed),
 		.counting = s->sizing > 0,
 	};
 	(void)pthread_mutex_unlock(&s->lock);
 	memory_stats(&s->memory, &st->memory, &st->mapped);
-}
-
-/*
- * The blob as one that is being filled, with its whole size reserved.  held:
- * bytes on disk of the idle file that it was, or 0.  Store locked; waits for
- * a file of that name that is just being removed.
- */
-static struct blob *
-begin(struct blob_store *s, const struct digest *d, uint64_t size,
-    uint64_t *held)
-{
-	struct blob *b;
-
-	*held = 0;
-	while ((b = table_find(s, d)) != NULL && b->queue == Q_GOING)
-		(void)pthread_cond_wait(&s->changed, &s->lock);
-	if (b == NULL)
-		return (table_add(s, d, Q_FILLING, size, size));
-	if (b->queue != Q_IDLE) {
-		errno = b->queue == Q_FILLING ? EBUSY : EEXIST;
-		return (NULL);
-	}
-	*held = MIN(b->charge, size);
-	table_move(b, Q_FILLING, size);
-	b->size = size;
-	return (b);
-}
-
-int
-blob_partial_open(struct blob_store *s, const struct digest *d, uint64_t size,
-    bool *fresh)
-{
-	char hex[DIGEST_HEX + 1];
-	struct stat st;
-	uint64_t held;
-	int fd = -1, e, room;
-
-	(void)pthread_mutex_lock(&s->lock);
-	if (begin(s, d, size, &held) == NULL) {
-		(void)pthread_mutex_unlock(&s->lock);
-		return (-1);
-	}
-	room = evict_room(s, size - held);
-	(void)pthread_mutex_unlock(&s->lock);
-	if (room == 0)
-		fd = openat(s->partials, digest_hex(d, hex), O_RDWR | O_CREAT |
-		    O_CLOEXEC | O_NOFOLLOW, 0644);
-	e = errno;
-	if (fd != -1 && fstat(fd, &st) == 0 && ((uint64_t)st.st_size <= size ||
-	    ftruncate(fd, (off_t)size) == 0)) {
-		*fresh = st.st_size == 0;
-		return (fd);
-	}
-	if (fd != -1)
-		e = errno;
-	fd_close(&fd);
-	blob_partial_close(s, d, held > 0);
-	errno = e;
-	return (-1);
-}
-
-int
-blob_partial_room(struct blob_store *s, uint64_t bytes)
-{
-	int ret;
-
-	(void)pthread_mutex_lock(&s->lock);
-	ret = evict_shrink(s, bytes);
-	(void)pthread_mutex_unlock(&s->lock);
-	return (ret);
-}
-
-int
-blob_partial_commit(struct blob_store *s, const struct digest *d, int fd)
-{
-	char name[BLOB_NAME], aa[3] = "";
-	struct blob *b;
-
-	(void)table_name(d, name);
-	memcpy(aa, name, 2);
-	/* Content first: after a power cut a name in blob/ is a promise. */
-	if (fdatasync(fd) == -1)
-		return (-1);
-	if (mkdirat(s->blobs, aa, 0755) == -1 && errno != EEXIST)
-		return (-1);
-	if (renameat(s->partials, name + 3, s->blobs, name) == -1)
-		return (-1);
-	(void)pthread_mutex_lock(&s->lock);
-	b = table_find(s, d);
-	CHECK(b != NULL && b->queue == Q_FILLING);
-	table_move(b, Q_NAMED, b->charge);
-	(void)pthread_mutex_unlock(&s->lock);
-	return (0);
-}
-
-void
-blob_partial_close(struct blob_store *s, const struct digest *d, bool keep)
-{
-	char hex[DIGEST_HEX + 1];
-	struct stat st;
-	struct blob *b;
-
-	if (keep && fstatat(s->partials, digest_hex(d, hex), &st,
-	    AT_SYMLINK_NOFOLLOW) == -1)
-		keep = false;
-	(void)pthread_mutex_lock(&s->lock);
-	b = table_find(s, d);
-	CHECK(b != NULL && b->queue == Q_FILLING);
-	if (keep)
-		table_move(b, Q_IDLE, MIN((uint64_t)st.st_blocks * BLOCK,
-		    (uint64_t)st.st_size));
-	else
-		table_discard(b);
-	(void)pthread_mutex_unlock(&s->lock);
 }

@@ -65,6 +65,20 @@ struct blob	*blob_get(struct blob_store *s, const struct digest *d,
 bool		 blob_have(struct blob_store *s, const struct digest *d);
 void		 blob_put(struct blob **b);
 /*
+ * Whether all its bytes were compared with its digest, by whoever did that, since
+ * the store was opened or when it was filled.  Until then nobody may be sent any
+ * that he did not compare himself.
+ */
+bool		 blob_checked(const struct blob *b);
+void		 blob_set_checked(struct blob *b);
+/*
+ * Calls each(arg, b) for all complete blobs, in no order, with no lock held, until
+ * it returns false; those that come or go meanwhile may be left out.  -1: no
+ * memory.
+ */
+int		 blob_store_each(struct blob_store *s,
+		    bool (*each)(void *arg, struct blob *b), void *arg);
+/*
  * All its bytes, verified against the digest; malloc'd, NUL behind them.  NULL:
  * errno (ENOMEM, or the blob was bad and has been dropped).  Keeps the
  * reference.
@@ -84,6 +98,7 @@ struct blob_stats {
 	uint64_t	mapped;		/* larger blobs that are mapped */
 	uint64_t	evicted;	/* blobs, since the start */
 	uint64_t	dropped;	/* found bad, since the start */
+	uint64_t	scrubbed;	/* read by the scrub, likewise */
 	bool		counting;	/* bytes: some are not known yet */
 };
 void		 blob_store_stats(struct blob_store *s, struct blob_stats *st);
@@ -98,12 +113,16 @@ void		 blob_store_stats(struct blob_store *s, struct blob_stats *st);
  * room: more room after a write that failed with ENOSPC; -1: none to be had.
  * commit: syncs and renames; the descriptor stays the caller's.
  * close: not completed; keep it for later, or remove it.
+ * reopen: a complete blob, not all of which is what it should be, becomes a
+ * partial file that is open; fd, which is open for reading, is open for writing
+ * then.  -1 (errno): the blob was dropped instead.  The reference stays.
  */
 int		 blob_partial_open(struct blob_store *s,
 		    const struct digest *d, uint64_t size, bool *fresh);
 int		 blob_partial_room(struct blob_store *s, uint64_t bytes);
 int		 blob_partial_commit(struct blob_store *s,
 		    const struct digest *d, int fd);
+int		 blob_partial_reopen(struct blob *b, int fd);
 void		 blob_partial_close(struct blob_store *s,
 		    const struct digest *d, bool keep);
 /*

@@ -123,7 +123,7 @@ in_memory(struct cold *c)
 	if (c->looked)
 		return (0);
 	if (c->memory == NULL && (c->memory = memory_load(c->blob)) == NULL)
-		return (errno == ENOMEM ? 0 : -1);
+		return (errno == ENOMEM && blob_checked(c->blob) ? 0 : -1);
 	return (is_resident(c));
 }
 

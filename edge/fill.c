@@ -21,7 +21,7 @@
 #include "proto/fd.h"
 #include "proto/log.h"
 
-#define	WORKERS		4u
+#define	WORKERS		8u
 #define	BUCKETS		256u		/* by the digest's first byte */
 #define	WARN_BURST	20
 #define	UNSTORED_MS	10000		/* then the store is tried again */
@@ -47,7 +47,7 @@ struct fills {
 	unsigned	 nworker;
 };
 
-static struct log_limit fail_limit, room_limit, unstored_limit;
+static struct log_limit fail_limit, unstored_limit;
 
 struct upstreams *
 fill_upstreams(const struct fill *fl)
@@ -68,6 +68,7 @@ fill_new(struct fills *f, const struct fill_want *w)
 	fl->fills = f;
 	fl->digest = w->digest;
 	fl->size = w->size;
+	fl->stored = blob_have(f->store, &w->digest);
 	fl->fd = -1;
 	atomic_init(&fl->refs, 1);
 	(void)pthread_mutex_init(&fl->lock, NULL);
@@ -143,6 +144,15 @@ fill_fail(struct fill *fl, const char *reason)
 	pull_cancel(fl);
 }
 
+/* Whether the disk has what we wrote is not sure any more. */
+static void
+forget_pieces(struct fill *fl)
+{
+
+	memset(fl->have, 0, fl->npiece / 8 + 1);
+	fl->nhave = fl->low = 0;
+}
+
 bool
 fill_unstore(struct fill *fl)
 {
@@ -161,9 +171,7 @@ fill_unstore(struct fill *fl)
 		return (false);
 	}
 	fl->unstored_ms = clock_boot_ms();
-	/* Whether the disk has what we wrote is not sure any more. */
-	memset(fl->have, 0, fl->npiece / 8 + 1);
-	fl->nhave = fl->low = 0;
+	forget_pieces(fl);
 	LIST_FOREACH(pl, &fl->pulls, link)
 		pl->end = MIN(pl->end, pl->next + UNSTORED_AHEAD);
 	if (log_allowed(&unstored_limit, WARN_BURST))
@@ -327,88 +335,14 @@ end_fill(struct fill *fl)
 	(void)pthread_mutex_lock(&fl->lock);
 	if (written)
 		fl->stage = ok ? STAGE_DONE : STAGE_FAILED;
+	if (!ok)
+		forget_pieces(fl);
 	fl->partial = false;
 	spoiled = ok && fl->spoiled;
 	(void)pthread_mutex_unlock(&fl->lock);
 	if (spoiled && (b = blob_get(s, &fl->digest, fl->size)) != NULL)
 		blob_drop(&b);
 	retire(fl);
-}
-
-/* A blob that the store has already: all of it can be read. */
-static int
-open_complete(struct fill *fl)
-{
-	struct blob *b;
-	size_t i;
-	int fd;
-
-	if ((b = blob_get(fl->fills->store, &fl->digest, fl->size)) == NULL)
-		return (-1);
-	fd = blob_open(b);
-	blob_put(&b);
-	if (fd == -1)
-		return (-1);
-	(void)pthread_mutex_lock(&fl->lock);
-	fl->fd = fd;
-	for (i = 0; i < fl->npiece; i++)
-		fl->have[i / 8] |= (uint8_t)(1u << i % 8);
-	fl->nhave = fl->low = fl->npiece;
-	(void)pthread_mutex_unlock(&fl->lock);
-	return (0);
-}
-
-/* A partial file, new or left from earlier. */
-static int
-open_partial(struct fill *fl)
-{
-	char hex[DIGEST_HEX + 1];
-	bool fresh;
-	int fd;
-
-	if ((fd = blob_partial_open(fl->fills->store, &fl->digest, fl->size,
-	    &fresh)) == -1) {
-		if (log_allowed(&room_limit, 1))
-			log_err("fill digest=%s size=%" PRIu64
-			    " cannot be stored: %s%s",
-			    digest_hex(&fl->digest, hex), fl->size,
-			    strerror(errno), errno == ENOSPC ?
-			    " (see cache-size and min-free)" : "");
-		return (-1);
-	}
-	(void)pthread_mutex_lock(&fl->lock);
-	fl->fd = fd;
-	fl->partial = true;
-	(void)pthread_mutex_unlock(&fl->lock);
-	if (!fresh)
-		pull_check_file(fl);
-	return (0);
-}
-
-/* Nothing to fetch: nothing to verify later either. */
-static bool
-is_empty_digest(const struct digest *d)
-{
-	struct digest empty;
-
-	digest_of(&empty, "", 0);
-	return (digest_eq(d, &empty));
-}
-
-/* Finds or makes a fill's file; NULL or why not. */
-static const char *
-open_file(struct fill *fl)
-{
-	bool ok;
-
-	if (fl->size == 0 && !is_empty_digest(&fl->digest))
-		return ("an empty file has another digest");
-	if (open_complete(fl) == 0 || open_partial(fl) == 0)
-		return (NULL);
-	(void)pthread_mutex_lock(&fl->lock);
-	ok = fill_unstore(fl);
-	(void)pthread_mutex_unlock(&fl->lock);
-	return (ok ? NULL : "there is no place to store it");
 }
 
 /* Starts a fill whose turn has come.  In a worker. */
@@ -422,7 +356,7 @@ open_fill(struct fill *fl)
 	failed = fl->stage == STAGE_FAILED;
 	(void)pthread_mutex_unlock(&fl->lock);
 	if (!failed)
-		reason = open_file(fl);
+		reason = fill_open_file(fl);
 	(void)pthread_mutex_lock(&fl->lock);
 	if (reason != NULL)
 		fill_fail(fl, reason);
@@ -460,10 +394,12 @@ next_open(struct fills *f)
 	    atomic_load(&f->nunstored)) >= f->max;
 	struct fill *fl;
 
+	/* What the store has waits for its elders alone. */
 	TAILQ_FOREACH(fl, &f->opens, work)
-		if (!has_elder(fl))
+		if ((!full || fl->urgent || fl->stored || f->stopping) &&
+		    !has_elder(fl))
 			break;
-	if (fl == NULL || (full && !fl->urgent && !f->stopping))
+	if (fl == NULL)
 		return (NULL);
 	TAILQ_REMOVE(&f->opens, fl, work);
 	f->queued--;
@@ -619,7 +555,7 @@ take_place(struct fill *fl, uint64_t size, bool urgent, unsigned max)
 	enum place place = PLACE_NONE;
 
 	(void)pthread_mutex_lock(&fl->lock);
-	if (fl->over || (fl->unstored != NULL && (urgent ||
+	if (fl->stage == STAGE_FAILED || (fl->unstored != NULL && (urgent ||
 	    clock_boot_ms() - fl->unstored_ms >= UNSTORED_MS)))
 		;
 	else if (fl->size != size || (fl->nreader >= max && !urgent))

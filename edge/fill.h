@@ -46,8 +46,8 @@ struct fill_want {			/* all copied */
 };
 
 /*
- * A reader of bytes off to off + len (> 0, within the size) of a blob that is
- * not in the store: starts its fill or joins the one that runs.  wake(arg) is
+ * A reader of bytes off to off + len (> 0, within the size) of a blob that is not
+ * in the store, or was not verified since the start (blob_checked()): starts its fill or joins the one that runs.  wake(arg) is
  * called from another thread, once each time after FILL_WAIT or HTTPD_WAIT was
  * returned, when it is worth looking again; never again once
  * fill_reader_destroy() has returned, which waits for a wake that is running:
@@ -61,6 +61,9 @@ struct fill_reader *fill_reader_new(struct fills *f, const struct fill_want *w,
 void		 fill_reader_destroy(struct fill_reader **r);
 /* It joined a fill that another had started. */
 bool		 fill_reader_collapsed(const struct fill_reader *r);
+
+/* An upstream was asked for some of it; else all so far was on the disk. */
+bool		 fill_reader_asked(const struct fill_reader *r);
 
 /* Whether the first byte can be read now. */
 enum fill_state { FILL_READY, FILL_WAIT, FILL_FAILED };

@@ -135,6 +135,18 @@ fill_reader_collapsed(const struct fill_reader *r)
 	return (r->joined);
 }
 
+bool
+fill_reader_asked(const struct fill_reader *r)
+{
+	struct fill *fl = r->fill;
+	bool asked;
+
+	(void)pthread_mutex_lock(&fl->lock);
+	asked = fl->asked;
+	(void)pthread_mutex_unlock(&fl->lock);
+	return (asked);
+}
+
 /* Looks whether `piece` is there; if not, waits for it. */
 static enum fill_state
 look(struct fill_reader *r, size_t piece)
@@ -145,16 +157,14 @@ look(struct fill_reader *r, size_t piece)
 	CHECK_OBJ(fl, FILL_MAGIC);
 	(void)pthread_mutex_lock(&fl->lock);
 	r->piece = piece;
-	if (fl->stage == STAGE_FAILED || (r->whole && fl->unstored != NULL))
-		state = FILL_FAILED;
-	else if (r->whole ? fl->stage == STAGE_DONE : pull_have(fl, piece))
+	if (!r->whole && !pull_have(fl, piece))
+		pull_want(fl, piece, pull_reader_end(fl, r));
+	/* What is there can be read, whatever became of the rest. */
+	if (r->whole ? fl->stage == STAGE_DONE : pull_have(fl, piece))
 		state = FILL_READY;
-	else {
-		if (!r->whole)
-			pull_want(fl, piece, pull_reader_end(fl, r));
-		if (fl->stage == STAGE_FAILED)
-			state = FILL_FAILED;
-	}
+	else if (fl->stage == STAGE_FAILED ||
+	    (r->whole && fl->unstored != NULL))
+		state = FILL_FAILED;
 	set_waiting(r, state == FILL_WAIT);
 	/* Wakes nobody: this may be called with an HTTP server's locks held. */
 	fill_hand_on(fl);

@@ -19,6 +19,7 @@
 
 #include "edge/cold.h"
 #include "edge/follow.h"
+#include "edge/scrub.h"
 #include "edge/serve.h"
 #include "proto/accesslog.h"
 #include "proto/check.h"
@@ -46,6 +47,7 @@ struct edge {
 	struct upstreams	*upstreams;
 	struct fills		*fills;
 	struct cold_pool	*cold;
+	struct edge_scrub		*scrub;
 	struct leases		*leases;
 	struct site		*site;
 	struct edge_serve	*serve;
@@ -195,6 +197,8 @@ open_stores(struct edge *e)
 		err(1, "fills");
 	if ((e->cold = cold_pool_new()) == NULL)
 		err(1, "cold pool");
+	if ((e->scrub = edge_scrub_start(e->store, c->scrub_rate)) == NULL)
+		err(1, "scrub");
 }
 
 static bool
@@ -357,6 +361,7 @@ reconfigure(struct edge *e)
 	httpd_limit(e->httpd, &limits);
 	blob_store_limits(e->store, c->cache_size, c->min_free);
 	blob_store_memory(e->store, c->cache_memory);
+	edge_scrub_rate(e->scrub, c->scrub_rate);
 	config_edge_destroy(&c);
 	log_info("configuration read again file=%s", e->options.file);
 }
@@ -379,6 +384,7 @@ stop(struct edge *e)
 	edge_serve_destroy(&e->serve);
 	site_destroy(&e->site);
 	leases_destroy(&e->leases);
+	edge_scrub_stop(&e->scrub);
 	blob_store_destroy(&e->store);
 	held_destroy(&e->held);
 	trust_destroy(&e->trust);

@@ -5,7 +5,6 @@
  * ends of transfers come in the transfer thread, which verifies and writes.
  */
 #include <sys/param.h>
-#include <sys/stat.h>
 
 #include <errno.h>
 #include <stdlib.h>
@@ -17,30 +16,12 @@
 #include "proto/fd.h"
 #include "proto/log.h"
 
-#define	CHECK_BUFFER	CHUNK_SIZE
 #define	WARN_BURST	20		/* lines a second about faults */
 
 static struct log_limit warn_limit;
 
-/* Whole blobs above CHUNK_SIZE without rows go to disk before they are
- * verified, and are there all at once or not at all. */
-static bool
-is_whole(const struct fill *fl)
-{
-
-	return (fl->unit > CHUNK_SIZE);
-}
-
-static uint64_t
-piece_len(const struct fill *fl, size_t piece)
-{
-
-	return (MIN(fl->unit, fl->size - piece * fl->unit));
-}
-
-/* Bytes of a piece, which must be what the rows or the digest say. */
-static bool
-piece_ok(const struct fill *fl, size_t piece, const void *p, size_t len)
+bool
+pull_piece_ok(const struct fill *fl, size_t piece, const void *p, size_t len)
 {
 	struct digest d;
 
@@ -49,8 +30,8 @@ piece_ok(const struct fill *fl, size_t piece, const void *p, size_t len)
 	    fl->rows + piece * DIGEST_LEN : fl->digest.b, DIGEST_LEN) == 0);
 }
 
-static void
-mark(struct fill *fl, size_t piece)
+void
+pull_mark(struct fill *fl, size_t piece)
 {
 
 	if (pull_have(fl, piece))
@@ -69,55 +50,6 @@ unmark(struct fill *fl, size_t piece)
 	fl->have[piece / 8] &= (uint8_t)~(1u << piece % 8);
 	fl->nhave--;
 	fl->low = MIN(fl->low, piece);
-}
-
-/* The whole file's digest, read in pieces. */
-static bool
-file_ok(const struct fill *fl, void *buf)
-{
-	struct sha256 *sha;
-	struct digest d;
-	uint64_t off;
-	size_t n;
-
-	if ((sha = sha256_new()) == NULL)
-		return (false);
-	for (off = 0; off < fl->size; off += n) {
-		n = (size_t)MIN(CHECK_BUFFER, fl->size - off);
-		if (fd_pread_all(fl->fd, buf, n, (off_t)off) == -1)
-			break;
-		sha256_add(sha, buf, n);
-	}
-	sha256_end(sha, &d);
-	sha256_destroy(&sha);
-	return (off == fl->size && digest_eq(&d, &fl->digest));
-}
-
-void
-pull_check_file(struct fill *fl)
-{
-	void *buf;
-	size_t i, n;
-	bool ok;
-
-	if ((buf = malloc(CHECK_BUFFER)) == NULL)
-		return;			/* then it is fetched once more */
-	for (i = 0; i < fl->npiece; i++) {
-		n = (size_t)piece_len(fl, i);
-		if (is_whole(fl))
-			ok = file_ok(fl, buf);
-		else
-			ok = fd_pread_all(fl->fd, buf, n,
-			    (off_t)(i * fl->unit)) == 0 &&
-			    piece_ok(fl, i, buf, n);
-		if (!ok)
-			continue;
-		(void)pthread_mutex_lock(&fl->lock);
-		if (fl->unstored == NULL)
-			mark(fl, i);
-		fill_leave(fl);
-	}
-	free(buf);
 }
 
 /*
@@ -145,7 +77,7 @@ verify(struct pull *pl)
 	struct digest d;
 
 	if (pl->sha == NULL)
-		return (piece_ok(pl->fill, pl->next, pl->buf, pl->len));
+		return (pull_piece_ok(pl->fill, pl->next, pl->buf, pl->len));
 	sha256_end(pl->sha, &d);
 	return (digest_eq(&d, &pl->fill->digest));
 }
@@ -190,7 +122,7 @@ piece_done(struct pull *pl)
 	if (fl->stage != STAGE_RUNNING)
 		more = TRANSFER_BROKEN;
 	else {
-		mark(fl, pl->next);
+		pull_mark(fl, pl->next);
 		pl->progress = true;
 		pl->len = 0;
 		pl->next++;
@@ -232,13 +164,13 @@ on_data(void *arg, const void *data, size_t len)
 	size_t n;
 
 	for (; len > 0; p += n, len -= n) {
-		n = (size_t)MIN(len, piece_len(fl, pl->next) - pl->len);
+		n = (size_t)MIN(len, pull_piece_len(fl, pl->next) - pl->len);
 		if (pl->sha == NULL)
 			memcpy(pl->buf + pl->len, p, n);
 		else if (stream(pl, p, n) == -1)
 			return (TRANSFER_BROKEN);
 		pl->len += n;
-		if (pl->len == piece_len(fl, pl->next) &&
+		if (pl->len == pull_piece_len(fl, pl->next) &&
 		    (more = piece_done(pl)) != TRANSFER_GO)
 			return (more);
 	}
@@ -358,7 +290,7 @@ start(struct fill *fl, size_t piece, size_t most)
 	pl->fill = fl;
 	pl->next = piece;
 	pl->last = pl->end = MIN(find_end(fl, piece), most);
-	if (is_whole(fl) ? (pl->sha = sha256_new()) == NULL :
+	if (pull_is_whole(fl) ? (pl->sha = sha256_new()) == NULL :
 	    (pl->buf = malloc(CHUNK_SIZE)) == NULL)
 		goto fail;
 	w.arg = pl;
@@ -371,6 +303,7 @@ start(struct fill *fl, size_t piece, size_t most)
 			other->end = piece;
 	LIST_INSERT_HEAD(&fl->pulls, pl, link);
 	fl->npull++;
+	fl->asked = true;
 	atomic_fetch_add(&fl->refs, 1);
 	return;
 fail:

@@ -2,7 +2,9 @@
 #ifndef EDGE_PULL_H
 #define	EDGE_PULL_H
 
+#include <sys/param.h>
 #include <sys/queue.h>
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -11,11 +13,13 @@
 
 #include "edge/fill.h"
 #include "edge/unstored.h"
+#include "proto/chunk.h"
 
 /*
- * Inside of a fill, for fill.c, fill_reader.c and pull.c alone.  fill.c owns
- * fills and the work on disk at both ends, fill_reader.c those who wait; pull.c
- * decides which transfers a fill needs, and verifies and writes what they bring.
+ * Inside of a fill, for fill*.c and pull.c alone.  fill.c owns fills and ends
+ * them, fill_open.c finds a file and what it holds already, fill_reader.c owns
+ * those who wait; pull.c decides which transfers a fill needs, and verifies and
+ * writes what they bring.
  */
 #define	FILL_MAGIC	0x66696c6cu
 #define	FILL_PULLS	4u		/* transfers at once for one fill */
@@ -51,6 +55,7 @@ struct fill {
 	uint8_t		*rows;		/* NULL: verified by its digest */
 	char		*set, *path;
 	atomic_uint	 refs;
+	bool		 stored;	/* to be verified only, it seems */
 	int		 fd;		/* set before STAGE_RUNNING */
 
 	/* fills->lock */
@@ -65,6 +70,7 @@ struct fill {
 	bool		 opened;	/* a worker is through with that */
 	bool		 partial;	/* fd is one, and the store's */
 	bool		 ending;	/* handed to a worker, to end it or that */
+	bool		 asked;		/* some upstream; else all was here */
 	bool		 over;		/* STAGE_FAILED: nobody reads any more */
 	bool		 spoiled;	/* the file cannot be read: no commit */
 	struct unstored	*unstored;	/* set: there they are, not in fd */
@@ -116,15 +122,38 @@ pull_reader_end(const struct fill *fl, const struct fill_reader *r)
 	return ((size_t)((r->end + fl->unit - 1) / fl->unit));
 }
 
+/* Whole blobs above CHUNK_SIZE without rows go to disk before they are
+ * verified, and are there all at once or not at all. */
+static inline bool
+pull_is_whole(const struct fill *fl)
+{
+
+	return (fl->unit > CHUNK_SIZE);
+}
+
+/* Bytes. */
+static inline uint64_t
+pull_piece_len(const struct fill *fl, size_t piece)
+{
+
+	return (MIN(fl->unit, fl->size - piece * fl->unit));
+}
+
+/* Bytes of a piece, which must be what the rows or the digest say. */
+bool	pull_piece_ok(const struct fill *fl, size_t piece, const void *p,
+	    size_t len);
+/* It is there and verified. */
+void	pull_mark(struct fill *fl, size_t piece);
 /* Starts the transfers that are needed now, or moves on to STAGE_WRITTEN. */
 void	pull_schedule(struct fill *fl);
 /* Bytes of a piece that a reader waits for, who reads on to `end` (a piece,
  * exclusive): has one on its way. */
 void	pull_want(struct fill *fl, size_t piece, size_t end);
 void	pull_cancel(struct fill *fl);
-/* Marks what the file already holds.  Fill not locked; wakes readers. */
-void	pull_check_file(struct fill *fl);
 
+/* By fill_open.c, in a worker; nothing is locked.  Finds or makes the file, and
+ * marks what it holds, waking readers.  NULL, or why not. */
+const char *fill_open_file(struct fill *fl);
 /* By fill_reader.c: wakes whom the state concerns, unlocked meanwhile. */
 void	fill_wake(struct fill *fl);
 

@@ -239,8 +239,17 @@ get_memory(struct state *st, struct memory **m, const struct answer *a,
 	return (out->body == NULL ? SERVE_UNAVAILABLE : SERVE_BODY);
 }
 
+/* Loading small ones verifies them; the rest of what is not verified yet is a
+ * fill's, which looks at what is there first. */
+static bool
+is_usable(const struct blob *b, uint64_t size)
+{
+
+	return (size <= MEMORY_COPY_MAX || blob_checked(b));
+}
+
 /* From the store, if need be after a wait for the disk.  SERVE_NOT_HERE: it is
- * not there (or was found bad and dropped). */
+ * not there, or not verified (or was found bad and dropped). */
 static enum serve_got
 get_hit(struct edge_serve *e, struct httpd_request *r,
     const struct serve_file *f, const struct answer *a, struct serve_body *out)
@@ -255,8 +264,10 @@ get_hit(struct edge_serve *e, struct httpd_request *r,
 		out->body = memory_body(&m);
 		return (out->body == NULL ? SERVE_UNAVAILABLE : SERVE_BODY);
 	}
-	if ((b = blob_get(e->conf.store, f->digest, f->size)) == NULL) {
+	b = blob_get(e->conf.store, f->digest, f->size);
+	if (b == NULL || !is_usable(b, f->size)) {
 		memory_unref(m);
+		blob_put(&b);
 		return (SERVE_NOT_HERE);
 	}
 	if ((st = state_get(e, r)) == NULL) {
@@ -331,8 +342,9 @@ get_filled(struct state *st, struct httpd_request *r, struct serve_body *out)
 		httpd_wait(r);
 		return (SERVE_WAITING);
 	case FILL_READY:
-		out->hit = false;
-		out->collapsed = fill_reader_collapsed(st->reader);
+		out->hit = !fill_reader_asked(st->reader);
+		out->collapsed = !out->hit &&
+		    fill_reader_collapsed(st->reader);
 		out->body = httpd_body_stream(stream_read, stream_release,
 		    st->reader);
 		if (out->body == NULL)
@@ -347,10 +359,9 @@ get_filled(struct state *st, struct httpd_request *r, struct serve_body *out)
 }
 
 static enum serve_got
-get_file(void *arg, struct httpd_request *r, const struct serve_file *f,
-    const struct answer *a, struct serve_body *out)
+find_file(struct edge_serve *e, struct httpd_request *r,
+    const struct serve_file *f, const struct answer *a, struct serve_body *out)
 {
-	struct edge_serve *e = arg;
 	struct state *st = httpd_state(r);
 	enum serve_got got;
 
@@ -359,17 +370,14 @@ get_file(void *arg, struct httpd_request *r, const struct serve_file *f,
 	if (st == NULL || st->reader == NULL) {
 		got = st != NULL && st->cold != NULL ?
 		    get_cold(st, r, a, out) : get_hit(e, r, f, a, out);
-		if (got == SERVE_BODY)
-			atomic_fetch_add_explicit(&e->hits, 1,
-			    memory_order_relaxed);
 		if (got != SERVE_NOT_HERE)
 			return (got);
-		if (only_if_cached(httpd_fields(r)))
+		if (only_if_cached(httpd_fields(r)) &&
+		    !blob_have(e->conf.store, f->digest))
 			return (SERVE_NOT_HERE);
 		if (new_reader(e, r, f, a) == -1)
 			return (SERVE_UNAVAILABLE);
 		st = httpd_state(r);
-		atomic_fetch_add_explicit(&e->misses, 1, memory_order_relaxed);
 	}
 	got = get_filled(st, r, out);
 	/* It may be complete by another's fill that ended in between.  Once: what
@@ -379,6 +387,19 @@ get_file(void *arg, struct httpd_request *r, const struct serve_file *f,
 		if ((got = get_hit(e, r, f, a, out)) == SERVE_NOT_HERE)
 			got = SERVE_UNAVAILABLE;
 	}
+	return (got);
+}
+
+static enum serve_got
+get_file(void *arg, struct httpd_request *r, const struct serve_file *f,
+    const struct answer *a, struct serve_body *out)
+{
+	struct edge_serve *e = arg;
+	enum serve_got got = find_file(e, r, f, a, out);
+
+	if (got == SERVE_BODY)
+		atomic_fetch_add_explicit(out->hit ? &e->hits : &e->misses, 1,
+		    memory_order_relaxed);
 	return (got);
 }
 

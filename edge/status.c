@@ -89,12 +89,14 @@ cache_json(const struct edge_status *s)
 	struct blob_stats b;
 
 	blob_store_stats(s->store, &b);
-	return (json_pack("{s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
-	    "bytes", number(b.bytes), "counting", b.counting,
-	    "max", number(b.max_bytes), "min_free", number(b.min_free), "blobs", number(b.count),
+	return (json_pack("{s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o,"
+	    " s:o}", "bytes", number(b.bytes), "counting", b.counting,
+	    "max", number(b.max_bytes), "min_free", number(b.min_free),
+	    "blobs", number(b.count),
 	    "partial", number(b.partial), "memory", number(b.memory),
 	    "mapped", number(b.mapped),
-	    "evicted", number(b.evicted), "dropped", number(b.dropped)));
+	    "evicted", number(b.evicted), "dropped", number(b.dropped),
+	    "scrubbed", number(b.scrubbed)));
 }
 
 uint64_t

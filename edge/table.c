@@ -15,6 +15,9 @@
 
 #define	BUCKETS_MIN	8u		/* of a stripe that holds something */
 #define	BUCKETS_MAX	(1u << 20)
+#define	WARN_BURST	20		/* lines a second about damage */
+
+static struct log_limit damage_limit;
 
 void
 table_init(struct blob_store *s)
@@ -102,6 +105,25 @@ table_complete(const struct blob *b)
 {
 
 	return (b->queue <= Q_UNNAMED);
+}
+
+ssize_t
+table_digests(struct blob_store *s, unsigned stripe, struct digest **v)
+{
+	struct table_stripe *t = &s->stripe[stripe];
+	const struct blob *b;
+	ssize_t n = -1;
+	uint32_t i;
+
+	CHECK(stripe < TABLE_STRIPES);
+	(void)pthread_mutex_lock(&t->lock);
+	if ((*v = calloc((size_t)t->nblob + 1, sizeof(**v))) != NULL)
+		for (n = 0, i = 0; i < t->nbucket; i++)
+			for (b = t->bucket[i]; b != NULL; b = b->chain)
+				if (table_complete(b))
+					(*v)[n++] = b->digest;
+	(void)pthread_mutex_unlock(&t->lock);
+	return (n);
 }
 
 char *
@@ -298,6 +320,18 @@ finish(struct blob *b, bool partial)
 	unlist(b);
 	(void)pthread_cond_broadcast(&s->changed);
 	table_unref(b);
+}
+
+void
+table_damaged(struct blob *b, const char *then)
+{
+	char hex[DIGEST_HEX + 1];
+
+	CHECK(table_complete(b));
+	b->store->dropped++;
+	if (log_allowed(&damage_limit, WARN_BURST))
+		log_warn("store drops blob=%s: its file is damaged; %s",
+		    digest_hex(&b->digest, hex), then);
 }
 
 void

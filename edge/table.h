@@ -3,6 +3,7 @@
 #define	EDGE_TABLE_H
 
 #include <sys/queue.h>
+#include <sys/types.h>
 #include <pthread.h>
 #include <stdalign.h>
 #include <stdatomic.h>
@@ -51,6 +52,7 @@ struct blob {
 	TAILQ_ENTRY(blob) link;		/* store->lock */
 	enum table_queue queue;		/* changed under both locks */
 	atomic_bool	 visited;	/* SIEVE's bit */
+	atomic_bool	 checked;	/* see blob_checked() */
 };
 
 TAILQ_HEAD(blob_queue, blob);
@@ -73,6 +75,7 @@ struct blob_store {
 	unsigned	 sizing;	/* threads that still learn sizes */
 	struct blob_scan *scan;
 	uint64_t	 evicted, dropped;
+	_Atomic uint64_t scrubbed;
 	size_t		 n[Q_GONE + 1];	/* blobs in each state */
 	struct blob_queue q[Q_N];	/* newest first */
 	struct memory_cache memory;
@@ -90,9 +93,13 @@ struct blob_store {
 void		 table_init(struct blob_store *s);
 void		 table_free(struct blob_store *s);
 pthread_mutex_t	*table_stripe(struct blob_store *s, const struct digest *d);
-/* With the stripe or the store locked. */
+/* The first two with the stripe or the store locked. */
 struct blob	*table_find(struct blob_store *s, const struct digest *d);
 bool		 table_complete(const struct blob *b);
+/* Copies the digests of a stripe's complete blobs, malloc'd, to *v; how many, -1:
+ * no memory. */
+ssize_t		 table_digests(struct blob_store *s, unsigned stripe,
+		    struct digest **v);
 char		*table_name(const struct digest *d, char out[BLOB_NAME]);
 void		 table_unref(struct blob *b);
 
@@ -109,6 +116,8 @@ bool		 table_in_use(const struct blob *b);
 void		 table_size(struct blob *b, uint64_t size);
 /* Makes it the newest of its queue. */
 void		 table_refresh(struct blob *b);
+/* Counts and logs that a complete blob's file is no good; what happens then. */
+void		 table_damaged(struct blob *b, const char *then);
 /*
  * Takes a blob and its file away.  Unlocks while it removes the file; for that
  * time the blob is Q_GOING: it cannot be had, and a fill of that digest waits,

@@ -11,19 +11,15 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "master/scrub.h"
 #include "proto/check.h"
-#include "proto/digest.h"
 #include "proto/fd.h"
 #include "proto/log.h"
+#include "proto/pace.h"
 
 #define	SCRUB_MAGIC	0x73637275u
-#define	PIECE		65536		/* bytes read at once */
 #define	REST_MS		3600000		/* between two rounds */
-#define	PAUSED_MS	10000		/* looks whether it may go on */
 #define	NAMED_MAX	3		/* paths in a message */
 
 struct scrub {
@@ -31,58 +27,15 @@ struct scrub {
 	struct store	*store;
 	struct site	*site;
 	pthread_t	 thread;
-	pthread_mutex_t	 lock;		/* guards stop and rate */
-	pthread_cond_t	 change;
-	bool		 stop;
-	uint64_t	 rate;		/* bytes a second */
+	struct pace	 pace;
 	struct sha256	*sha;		/* the thread's own, as is piece */
-	char		 piece[PIECE];
+	char		 piece[PACE_PIECE];
 };
 
 struct list {
 	size_t		 n, size;
 	struct digest	*v;
 };
-
-/* Sleeps; false: stop. */
-static bool
-rest(struct scrub *s, int64_t ms)
-{
-	struct timespec ts;
-	bool go;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	ts.tv_sec += (time_t)(ms / 1000);
-	ts.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (ts.tv_nsec >= 1000000000) {
-		ts.tv_sec++;
-		ts.tv_nsec -= 1000000000;
-	}
-	pthread_mutex_lock(&s->lock);
-	while (!s->stop && pthread_cond_timedwait(&s->change, &s->lock,
-	    &ts) == 0)
-		continue;
-	go = !s->stop;
-	pthread_mutex_unlock(&s->lock);
-	return (go);
-}
-
-/* The pause that n bytes cost, and one as long as the rate is 0. */
-static bool
-pay(struct scrub *s, size_t n)
-{
-	uint64_t rate;
-
-	for (;;) {
-		pthread_mutex_lock(&s->lock);
-		rate = s->rate;
-		pthread_mutex_unlock(&s->lock);
-		if (rate > 0)
-			return (rest(s, (int64_t)(n * 1000 / rate)));
-		if (!rest(s, PAUSED_MS))
-			return (false);
-	}
-}
 
 /*
  * Where the operator finds the blob: paths of current generations that have it,
@@ -146,9 +99,7 @@ check_one(struct scrub *s, const struct digest *d)
 {
 	char hex[DIGEST_HEX + 1];
 	struct digest got;
-	bool go = true;
-	ssize_t n;
-	int fd;
+	int fd, e = 0;
 
 	fd = openat(store_dirfd(s->store), digest_hex(d, hex),
 	    O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -157,18 +108,15 @@ check_one(struct scrub *s, const struct digest *d)
 			log_err("scrub blob=%s: %s", hex, strerror(errno));
 		return (true);
 	}
-	while (go && (n = read(fd, s->piece, PIECE)) > 0) {
-		sha256_add(s->sha, s->piece, (size_t)n);
-		go = pay(s, (size_t)n);
-	}
-	sha256_end(s->sha, &got);
-	if (go && n == -1)
+	if (pace_digest(&s->pace, fd, s->sha, s->piece, &got) == -1)
+		e = errno;
+	if (e != 0 && e != ECANCELED)
 		log_err("scrub blob=%s: cannot be read, check the disk: %s",
-		    hex, strerror(errno));
-	else if (go && !digest_eq(&got, d))
+		    hex, strerror(e));
+	else if (e == 0 && !digest_eq(&got, d))
 		found_bad(s, d);
 	fd_close(&fd);
-	return (go);
+	return (e != ECANCELED);
 }
 
 static int
@@ -204,9 +152,9 @@ run(void *arg)
 			log_warn("scrub: blobs cannot be listed: %s",
 			    strerror(errno));
 		for (i = 0; i < l.n && go; i++)
-			go = pay(s, 0) && check_one(s, &l.v[i]);
+			go = pace_rest(&s->pace, 0) && check_one(s, &l.v[i]);
 		if (go)
-			go = rest(s, REST_MS);
+			go = pace_rest(&s->pace, REST_MS);
 	}
 	free(l.v);
 	return (NULL);
@@ -217,22 +165,17 @@ scrub_start(struct store *store, struct site *site, uint64_t bytes_per_s,
     struct parse_error *err)
 {
 	struct scrub *s = check_alloc(calloc(1, sizeof(*s)));
-	pthread_condattr_t attr;
 	int e;
 
 	s->magic = SCRUB_MAGIC;
 	s->store = store;
 	s->site = site;
-	s->rate = bytes_per_s;
 	s->sha = check_alloc(sha256_new());
-	pthread_mutex_init(&s->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&s->change, &attr);
-	pthread_condattr_destroy(&attr);
+	pace_init(&s->pace, bytes_per_s);
 	if ((e = pthread_create(&s->thread, NULL, run, s)) == 0)
 		return (s);
 	(void)parse_fail(err, 0, "thread: %s", strerror(e));
+	pace_free(&s->pace);
 	sha256_destroy(&s->sha);
 	free(s);
 	return (NULL);
@@ -243,9 +186,7 @@ scrub_set_rate(struct scrub *s, uint64_t bytes_per_s)
 {
 
 	CHECK_OBJ(s, SCRUB_MAGIC);
-	pthread_mutex_lock(&s->lock);
-	s->rate = bytes_per_s;
-	pthread_mutex_unlock(&s->lock);
+	pace_set(&s->pace, bytes_per_s);
 }
 
 void
@@ -257,14 +198,10 @@ scrub_stop(struct scrub **sp)
 		return;
 	*sp = NULL;
 	CHECK_OBJ(s, SCRUB_MAGIC);
-	pthread_mutex_lock(&s->lock);
-	s->stop = true;
-	pthread_cond_broadcast(&s->change);
-	pthread_mutex_unlock(&s->lock);
+	pace_stop(&s->pace);
 	pthread_join(s->thread, NULL);
 	sha256_destroy(&s->sha);
-	pthread_cond_destroy(&s->change);
-	pthread_mutex_destroy(&s->lock);
+	pace_free(&s->pace);
 	explicit_bzero(&s->magic, sizeof(s->magic));
 	free(s);
 }

@@ -550,6 +550,21 @@ assert_stored(struct bench *b)
 	blob_put(&blob);
 }
 
+/* A byte of the stored file changes. */
+static inline void
+rot(const struct bench *b, size_t at)
+{
+	char hex[DIGEST_HEX + 1], name[256];
+	uint8_t c = b->content[at] ^ 1;
+	int fd;
+
+	(void)digest_hex(&b->want.digest, hex);
+	(void)snprintf(name, sizeof(name), "%s/blob/%.2s/%s", b->dir, hex, hex);
+	assert_true((fd = open(name, O_WRONLY)) != -1);
+	assert_int_equal(fd_pwrite_all(fd, &c, 1, (off_t)at), 0);
+	fd_close(&fd);
+}
+
 static inline void
 wait_running(struct bench *b, unsigned n)
 {

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The blob store's partial files: from nothing, or from what was left, to a
+ * complete blob, and back.  Called by fill's workers and by the transfer thread.
+ */
+#include <sys/param.h>
+#include <sys/stat.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "edge/evict.h"
+#include "edge/table.h"
+#include "proto/check.h"
+#include "proto/fd.h"
+
+#define	BLOCK		512		/* st_blocks counts these (POSIX) */
+
+/*
+ * The blob as one that is being filled, with its whole size reserved.  held:
+ * bytes on disk of the idle file that it was, or 0.  Store locked; waits for
+ * a file of that name that is just being removed.
+ */
+static struct blob *
+begin(struct blob_store *s, const struct digest *d, uint64_t size,
+    uint64_t *held)
+{
+	struct blob *b;
+
+	*held = 0;
+	while ((b = table_find(s, d)) != NULL && b->queue == Q_GOING)
+		(void)pthread_cond_wait(&s->changed, &s->lock);
+	if (b == NULL)
+		return (table_add(s, d, Q_FILLING, size, size));
+	if (b->queue != Q_IDLE) {
+		errno = b->queue == Q_FILLING ? EBUSY : EEXIST;
+		return (NULL);
+	}
+	*held = MIN(b->charge, size);
+	table_move(b, Q_FILLING, size);
+	b->size = size;
+	return (b);
+}
+
+int
+blob_partial_open(struct blob_store *s, const struct digest *d, uint64_t size,
+    bool *fresh)
+{
+	char hex[DIGEST_HEX + 1];
+	struct stat st;
+	uint64_t held;
+	int fd = -1, e, room;
+
+	(void)pthread_mutex_lock(&s->lock);
+	if (begin(s, d, size, &held) == NULL) {
+		(void)pthread_mutex_unlock(&s->lock);
+		return (-1);
+	}
+	room = evict_room(s, size - held);
+	(void)pthread_mutex_unlock(&s->lock);
+	if (room == 0)
+		fd = openat(s->partials, digest_hex(d, hex), O_RDWR | O_CREAT |
+		    O_CLOEXEC | O_NOFOLLOW, 0644);
+	e = errno;
+	if (fd != -1 && fstat(fd, &st) == 0 && ((uint64_t)st.st_size <= size ||
+	    ftruncate(fd, (off_t)size) == 0)) {
+		*fresh = st.st_size == 0;
+		return (fd);
+	}
+	if (fd != -1)
+		e = errno;
+	fd_close(&fd);
+	blob_partial_close(s, d, held > 0);
+	errno = e;
+	return (-1);
+}
+
+int
+blob_partial_room(struct blob_store *s, uint64_t bytes)
+{
+	int ret;
+
+	(void)pthread_mutex_lock(&s->lock);
+	ret = evict_shrink(s, bytes);
+	(void)pthread_mutex_unlock(&s->lock);
+	return (ret);
+}
+
+int
+blob_partial_commit(struct blob_store *s, const struct digest *d, int fd)
+{
+	char name[BLOB_NAME], aa[3] = "";
+	struct blob *b;
+
+	(void)table_name(d, name);
+	memcpy(aa, name, 2);
+	/* Content first: after a power cut a name in blob/ is a promise. */
+	if (fdatasync(fd) == -1)
+		return (-1);
+	if (mkdirat(s->blobs, aa, 0755) == -1 && errno != EEXIST)
+		return (-1);
+	if (renameat(s->partials, name + 3, s->blobs, name) == -1)
+		return (-1);
+	(void)pthread_mutex_lock(&s->lock);
+	b = table_find(s, d);
+	CHECK(b != NULL && b->queue == Q_FILLING);
+	blob_set_checked(b);
+	table_move(b, Q_NAMED, b->charge);
+	(void)pthread_mutex_unlock(&s->lock);
+	return (0);
+}
+
+/* The name of a damaged blob's file becomes a partial file's, which fd is. */
+static int
+rename_back(struct blob_store *s, const struct digest *d, int fd)
+{
+	char name[BLOB_NAME];
+	int rw, ret = -1;
+
+	(void)table_name(d, name);
+	if (renameat(s->blobs, name, s->partials, name + 3) == -1)
+		return (-1);
+	if ((rw = openat(s->partials, name + 3, O_RDWR | O_CLOEXEC |
+	    O_NOFOLLOW)) != -1)
+		ret = dup3(rw, fd, O_CLOEXEC) == -1 ? -1 : 0;
+	if (ret == -1)
+		(void)unlinkat(s->partials, name + 3, 0);
+	fd_close(&rw);
+	return (ret);
+}
+
+int
+blob_partial_reopen(struct blob *b, int fd)
+{
+	struct blob_store *s = b->store;
+	int ret, e;
+
+	CHECK_OBJ(b, BLOB_MAGIC);
+	(void)pthread_mutex_lock(&s->lock);
+	if (!table_complete(b)) {
+		(void)pthread_mutex_unlock(&s->lock);
+		errno = ENOENT;
+		return (-1);
+	}
+	table_damaged(b, "what is wrong of it will be fetched again");
+	table_move(b, Q_FILLING, b->size);
+	(void)pthread_mutex_unlock(&s->lock);
+	ret = rename_back(s, &b->digest, fd);
+	e = errno;
+	(void)pthread_mutex_lock(&s->lock);
+	if (ret == -1) {
+		table_move(b, Q_NAMED, b->charge);
+		table_discard(b);
+	}
+	(void)pthread_mutex_unlock(&s->lock);
+	errno = e;
+	return (ret);
+}
+
+void
+blob_partial_close(struct blob_store *s, const struct digest *d, bool keep)
+{
+	char hex[DIGEST_HEX + 1];
+	struct stat st;
+	struct blob *b;
+
+	if (keep && fstatat(s->partials, digest_hex(d, hex), &st,
+	    AT_SYMLINK_NOFOLLOW) == -1)
+		keep = false;
+	(void)pthread_mutex_lock(&s->lock);
+	b = table_find(s, d);
+	CHECK(b != NULL && b->queue == Q_FILLING);
+	if (keep)
+		table_move(b, Q_IDLE, MIN((uint64_t)st.st_blocks * BLOCK,
+		    (uint64_t)st.st_size));
+	else
+		table_discard(b);
+	(void)pthread_mutex_unlock(&s->lock);
+}

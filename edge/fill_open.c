@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A fill's file: a blob that the store has, a partial file of earlier, or a new
+ * one, and which of its pieces are there.  What nobody has verified since the
+ * start is believed piece by piece, as each is compared with the rows; what
+ * somebody waits for is looked at first.  Called by fill.c in its workers.
+ */
+#include <sys/param.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "edge/pull.h"
+#include "proto/fd.h"
+#include "proto/log.h"
+
+#define	CHECK_BUFFER	CHUNK_SIZE
+#define	LOOK_WAITING	64u		/* readers, for what comes next */
+
+static struct log_limit room_limit;
+
+/* The whole file's digest, read in pieces. */
+static bool
+file_ok(const struct fill *fl, void *buf)
+{
+	struct sha256 *sha;
+	struct digest d;
+	uint64_t off;
+	size_t n;
+
+	if ((sha = sha256_new()) == NULL)
+		return (false);
+	for (off = 0; off < fl->size; off += n) {
+		n = (size_t)MIN(CHECK_BUFFER, fl->size - off);
+		if (fd_pread_all(fl->fd, buf, n, (off_t)off) == -1)
+			break;
+		sha256_add(sha, buf, n);
+	}
+	sha256_end(sha, &d);
+	sha256_destroy(&sha);
+	return (off == fl->size && digest_eq(&d, &fl->digest));
+}
+
+static bool
+file_has(const struct fill *fl, size_t piece, void *buf)
+{
+	size_t n = (size_t)pull_piece_len(fl, piece);
+
+	if (pull_is_whole(fl))
+		return (file_ok(fl, buf));
+	return (fd_pread_all(fl->fd, buf, n, (off_t)(piece * fl->unit)) == 0 &&
+	    pull_piece_ok(fl, piece, buf, n));
+}
+
+/* Which pieces were looked at. */
+struct looked {
+	uint8_t		*at;		/* bits */
+	size_t		 low;		/* all below */
+};
+
+static bool
+was_looked_at(const struct looked *l, size_t piece)
+{
+
+	return (piece < l->low || (l->at[piece / 8] >> piece % 8 & 1) != 0);
+}
+
+/* What to look at next, npiece: nothing more.  Fill locked. */
+static size_t
+next_piece(const struct fill *fl, struct looked *l)
+{
+	const struct fill_reader *r;
+	unsigned n = 0;
+
+	while (l->low < fl->npiece &&
+	    (l->at[l->low / 8] >> l->low % 8 & 1) != 0)
+		l->low++;
+	if (fl->stage == STAGE_FAILED || fl->unstored != NULL)
+		return (fl->npiece);
+	TAILQ_FOREACH(r, &fl->waiting, link) {
+		if (n++ == LOOK_WAITING)
+			break;
+		if (!r->whole && !was_looked_at(l, r->piece))
+			return (r->piece);
+	}
+	return (l->low);
+}
+
+/* Marks what the file already holds. */
+static void
+check_file(struct fill *fl)
+{
+	struct looked l = { .low = 0 };
+	size_t piece;
+	void *buf;
+	bool has;
+
+	l.at = calloc(fl->npiece / 8 + 1, 1);
+	buf = malloc(CHECK_BUFFER);
+	/* Without memory it is fetched once more. */
+	while (l.at != NULL && buf != NULL) {
+		(void)pthread_mutex_lock(&fl->lock);
+		piece = next_piece(fl, &l);
+		(void)pthread_mutex_unlock(&fl->lock);
+		if (piece == fl->npiece)
+			break;
+		l.at[piece / 8] |= (uint8_t)(1u << piece % 8);
+		has = file_has(fl, piece, buf);
+		(void)pthread_mutex_lock(&fl->lock);
+		if (has && fl->unstored == NULL)
+			pull_mark(fl, piece);
+		fill_leave(fl);
+	}
+	free(l.at);
+	free(buf);
+}
+
+static void
+mark_all(struct fill *fl)
+{
+	size_t i;
+
+	(void)pthread_mutex_lock(&fl->lock);
+	for (i = 0; i < fl->npiece; i++)
+		pull_mark(fl, i);
+	(void)pthread_mutex_unlock(&fl->lock);
+}
+
+enum opened { OPENED_NOTHING, OPENED, OPENED_IN_VAIN };
+
+/*
+ * Looks at a blob that nobody has verified since the start.  If not all of it is
+ * what it should be, it becomes a partial file, of which the rest is fetched.
+ */
+static enum opened
+check_blob(struct fill *fl, struct blob *b)
+{
+	bool all, failed, partial;
+
+	check_file(fl);
+	(void)pthread_mutex_lock(&fl->lock);
+	all = fl->nhave == fl->npiece;
+	failed = fl->stage == STAGE_FAILED;
+	(void)pthread_mutex_unlock(&fl->lock);
+	if (all)
+		blob_set_checked(b);
+	if (all || failed)
+		return (OPENED);
+	partial = blob_partial_reopen(b, fl->fd) == 0;
+	(void)pthread_mutex_lock(&fl->lock);
+	fl->partial = partial;
+	(void)pthread_mutex_unlock(&fl->lock);
+	return (partial ? OPENED : OPENED_IN_VAIN);
+}
+
+/* The store's blob, where it has one. */
+static enum opened
+open_complete(struct fill *fl)
+{
+	enum opened opened = OPENED;
+	struct blob *b;
+	int fd;
+
+	if ((b = blob_get(fills_store(fl->fills), &fl->digest,
+	    fl->size)) == NULL)
+		return (OPENED_NOTHING);
+	if ((fd = blob_open(b)) == -1) {
+		blob_put(&b);
+		return (OPENED_NOTHING);
+	}
+	(void)pthread_mutex_lock(&fl->lock);
+	fl->fd = fd;
+	(void)pthread_mutex_unlock(&fl->lock);
+	if (blob_checked(b))
+		mark_all(fl);
+	else
+		opened = check_blob(fl, b);
+	blob_put(&b);
+	return (opened);
+}
+
+/* A partial file, new or left from earlier. */
+static bool
+open_partial(struct fill *fl)
+{
+	char hex[DIGEST_HEX + 1];
+	bool fresh;
+	int fd;
+
+	if ((fd = blob_partial_open(fills_store(fl->fills), &fl->digest,
+	    fl->size, &fresh)) == -1) {
+		if (log_allowed(&room_limit, 1))
+			log_err("fill digest=%s size=%" PRIu64
+			    " cannot be stored: %s%s",
+			    digest_hex(&fl->digest, hex), fl->size,
+			    strerror(errno), errno == ENOSPC ?
+			    " (see cache-size and min-free)" : "");
+		return (false);
+	}
+	(void)pthread_mutex_lock(&fl->lock);
+	fl->fd = fd;
+	fl->partial = true;
+	(void)pthread_mutex_unlock(&fl->lock);
+	if (!fresh)
+		check_file(fl);
+	return (true);
+}
+
+/* Nothing to fetch: nothing to verify later either. */
+static bool
+is_empty_digest(const struct digest *d)
+{
+	struct digest empty;
+
+	digest_of(&empty, "", 0);
+	return (digest_eq(d, &empty));
+}
+
+const char *
+fill_open_file(struct fill *fl)
+{
+	enum opened opened;
+	bool ok;
+
+	if (fl->size == 0 && !is_empty_digest(&fl->digest))
+		return ("an empty file has another digest");
+	opened = open_complete(fl);
+	if (opened == OPENED || (opened == OPENED_NOTHING && open_partial(fl)))
+		return (NULL);
+	(void)pthread_mutex_lock(&fl->lock);
+	ok = fill_unstore(fl);
+	(void)pthread_mutex_unlock(&fl->lock);
+	return (ok ? NULL : "there is no place to store it");
+}

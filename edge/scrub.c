@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Scrubbing: a thread that reads every blob of the store at a bounded rate and
+ * compares it with its name.  A bad one is dropped, and filled again when it is
+ * next asked for.  It holds no lock while it reads.  Started and stopped by main.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "edge/scrub.h"
+#include "edge/table.h"
+#include "proto/check.h"
+#include "proto/fd.h"
+#include "proto/log.h"
+#include "proto/pace.h"
+
+#define	SCRUB_MAGIC	0x73637265u
+#define	REST_MS		3600000		/* between two rounds */
+
+struct edge_scrub {
+	unsigned	 magic;
+	struct blob_store *store;
+	struct pace	 pace;
+	pthread_t	 thread;
+	struct sha256	*sha;		/* the thread's own, as is piece */
+	char		 piece[PACE_PIECE];
+};
+
+/* Reads one blob to its end; false: stop. */
+static bool
+check_one(void *arg, struct blob *b)
+{
+	struct edge_scrub *s = arg;
+	struct digest got;
+	bool good, go = true;
+	int fd;
+
+	if (!pace_rest(&s->pace, 0))
+		return (false);
+	if ((fd = blob_open(b)) == -1)
+		return (true);		/* dropped, or next time */
+	if (pace_digest(&s->pace, fd, s->sha, s->piece, &got) == 0)
+		good = digest_eq(&got, &b->digest);
+	else {
+		go = errno != ECANCELED;
+		good = false;
+	}
+	fd_close(&fd);
+	if (!go)
+		return (false);
+	atomic_fetch_add(&s->store->scrubbed, 1);
+	if (good)
+		blob_set_checked(b);
+	else {
+		atomic_fetch_add(&b->refs, 1);
+		blob_drop(&b);
+	}
+	return (true);
+}
+
+static void *
+run(void *arg)
+{
+	struct edge_scrub *s = arg;
+
+	CHECK_OBJ(s, SCRUB_MAGIC);
+	do {
+		if (blob_store_each(s->store, check_one, s) == -1)
+			log_warn("scrub has no memory: it goes on later");
+	} while (pace_rest(&s->pace, REST_MS));
+	return (NULL);
+}
+
+struct edge_scrub *
+edge_scrub_start(struct blob_store *store, uint64_t bytes_per_s)
+{
+	struct edge_scrub *s;
+	int e = ENOMEM;
+
+	if ((s = calloc(1, sizeof(*s))) == NULL)
+		return (NULL);
+	s->magic = SCRUB_MAGIC;
+	s->store = store;
+	pace_init(&s->pace, bytes_per_s);
+	if ((s->sha = sha256_new()) != NULL &&
+	    (e = pthread_create(&s->thread, NULL, run, s)) == 0)
+		return (s);
+	pace_free(&s->pace);
+	sha256_destroy(&s->sha);
+	free(s);
+	errno = e;
+	return (NULL);
+}
+
+void
+edge_scrub_rate(struct edge_scrub *s, uint64_t bytes_per_s)
+{
+
+	CHECK_OBJ(s, SCRUB_MAGIC);
+	pace_set(&s->pace, bytes_per_s);
+}
+
+void
+edge_scrub_stop(struct edge_scrub **sp)
+{
+	struct edge_scrub *s = *sp;
+
+	if (s == NULL)
+		return;
+	*sp = NULL;
+	CHECK_OBJ(s, SCRUB_MAGIC);
+	pace_stop(&s->pace);
+	(void)pthread_join(s->thread, NULL);
+	pace_free(&s->pace);
+	sha256_destroy(&s->sha);
+	explicit_bzero(&s->magic, sizeof(s->magic));
+	free(s);
+}
