@@ -25,7 +25,7 @@ PROTO =		proto/accesslog.c proto/address.c proto/answer.c proto/buf.c \
 		proto/fd.c proto/framing.c proto/head.c proto/httpd.c \
 		proto/httpd_head.c proto/httpd_recv.c proto/httpd_request.c \
 		proto/httpd_response.c proto/limits.c proto/log.c \
-		proto/manifest.c proto/message.c proto/name.c proto/pace.c \
+		proto/manifest.c proto/message.c proto/metrics.c proto/name.c proto/pace.c \
 		proto/route.c proto/serve.c proto/site.c proto/snapshot.c proto/tcp.c \
 		proto/value.c proto/zpl.c
 KEYS =		keys/armor.c keys/cert.c keys/cmd_keys.c keys/cmd_trust.c \
@@ -58,7 +58,7 @@ TESTS =		tests/test_accesslog.c tests/test_announce.c \
 		tests/test_config.c tests/test_daemon.c tests/test_fill.c \
 		tests/test_framing.c tests/test_head.c tests/test_httpd.c tests/test_keycmd.c \
 		tests/test_keys.c tests/test_lease.c tests/test_manifest.c \
-		tests/test_message.c tests/test_proto.c tests/test_publish.c \
+		tests/test_message.c tests/test_metrics.c tests/test_proto.c tests/test_publish.c \
 		tests/test_record.c tests/test_recover.c tests/test_roster.c \
 		tests/test_rot.c tests/test_route.c tests/test_scan.c tests/test_serve.c \
 		tests/test_site.c tests/test_storage.c tests/test_trust.c tests/test_zap.c

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the edge says of an upstream that lies, and does without one that is
 silent.  What clients get of bad upstreams is in test_fault_matrix.py."""
+import itertools
+import re
 import urllib.parse
 
 import pytest
@@ -27,6 +29,19 @@ def published(box, tmp_path, *ups):
     return {n: open(tree + "/" + n, "rb").read() for n in SIZES}
 
 
+def samples(base, path):
+    """What Prometheus would read there; each name's samples in a row."""
+    a = get(base, path)
+    assert a.status == 200
+    assert a["Content-Type"] == "text/plain; version=0.0.4"
+    lines = a.body.decode().splitlines()
+    names = [re.fullmatch(r"(pkgcast_\w+)(\{.*\})? -?[0-9.e+]+", l).group(1)
+             for l in lines]
+    assert len({n for n, _ in itertools.groupby(names)}) == len(
+        list(itertools.groupby(names)))
+    return {l.rpartition(" ")[0]: float(l.rpartition(" ")[2]) for l in lines}
+
+
 @pytest.mark.quick
 def test_the_upstream_with_wrong_bytes_is_named_and_set_aside(sandbox,
                                                               tmp_path):
@@ -42,6 +57,14 @@ def test_the_upstream_with_wrong_bytes_is_named_and_set_aside(sandbox,
     states = {u["url"]: u for u in box.status(box.edges[0])["upstreams"]}
     assert states[bad.url]["aside"] and not states[good.url]["aside"]
     assert "digest" in states[bad.url]["last_error"]
+    metrics = samples(box.edges[0], "/.pkgcast/metrics")
+    for up in bad, good:
+        assert metrics['pkgcast_upstreams_aside{upstream="%s"}' % up.url] == \
+            states[up.url]["aside"]
+    assert metrics['pkgcast_upstreams_failures{upstream="%s"}' % bad.url] >= 1
+    assert "set aside" in box.log("edge1") and bad.url in box.log("edge1")
+    told = samples(box.env["MASTER_STATUS"], "/metrics")
+    assert told['pkgcast_sets_generation{set="demo"}'] == 1
     bad.close()
     good.close()
 

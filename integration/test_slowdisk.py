@@ -11,7 +11,7 @@ import pytest
 import slow
 from conftest import SLOW, get, make_tree
 
-RATE = 64 << 10                 # one readahead of 128 KiB takes two seconds
+RATE = 256 << 10                # one readahead of 512 KiB takes two seconds
 COLD = {"large": 4 << 20, "middle": 700 << 10, "small": 60 << 10}
 SECONDS = 6
 
@@ -30,7 +30,8 @@ def disk(tmp_path):
 def box(disk, sandbox, tmp_path):
     """Ends before its disk does."""
     b = sandbox("--edges", "1", "--edge-option",
-                "cache.dir=%s/cache" % disk.mount)
+                "cache.dir=%s/cache" % disk.mount, "--edge-option",
+                "scrub.rate=0")     # it would warm what is to be cold
     yield b
     disk.limit(0, 0)
     b.down()

@@ -15,9 +15,11 @@
 #include "proto/clock.h"
 #include "proto/daemon.h"
 #include "proto/date.h"
+#include "proto/metrics.h"
 
 #define	STATUS_MAGIC	0x73746174u
 #define	STATUS_TARGET	"/.pkgcast/status"
+#define	METRICS_TARGET	"/metrics"
 #define	RETRY_S		5
 
 struct status {
@@ -406,11 +408,12 @@ status_master(void *arg, size_t *len)
 static void
 answer(void *arg, struct httpd_request *r)
 {
-	static const struct answer_file kind = {
-		.time = -1, .type = "application/json", .no_store = true,
+	const bool metrics = strcmp(httpd_target(r), METRICS_TARGET) == 0;
+	struct answer_file f = {
+		.time = -1, .no_store = true,
+		.type = metrics ? METRICS_TYPE : "application/json",
 	};
 	struct httpd_body *body;
-	struct answer_file f = kind;
 	struct answer a;
 	size_t len;
 	char *text;
@@ -419,11 +422,14 @@ answer(void *arg, struct httpd_request *r)
 		httpd_reply_status(r, 405, 0);
 		return;
 	}
-	if (strcmp(httpd_target(r), STATUS_TARGET) != 0) {
+	if (!metrics && strcmp(httpd_target(r), STATUS_TARGET) != 0) {
 		httpd_reply_status(r, 404, 0);
 		return;
 	}
-	if ((text = status_master(arg, &len)) == NULL ||
+	text = status_master(arg, &len);
+	if (metrics)
+		text = metrics_of(&text, &len);
+	if (text == NULL ||
 	    (body = httpd_body_mem(text, len, free, text)) == NULL) {
 		free(text);
 		httpd_reply_status(r, 503, RETRY_S);

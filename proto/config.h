@@ -64,7 +64,7 @@
 	X(B, "cache",	"cache-size",	cache_size,	"20G",		0) \
 	X(B, "cache",	"min-free",	min_free,	"2G",		0) \
 	X(B, "cache",	"memory",	cache_memory,	"256M",		0) \
-	X(B, "scrub",	"rate",		scrub_rate,	"4M",		0) \
+	X(B, "scrub",	"rate",		scrub_rate,	"1M",		0) \
 	X(S, "master",	"announce",	announce,	NULL,		1) \
 	X(S, "master",	"lease",	lease,		NULL,		1) \
 	X(S, "master",	"public-key",	master_key,	NULL,		1) \

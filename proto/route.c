@@ -155,6 +155,8 @@ own_address(struct route *r, const char *p)
 		return (ROUTE_TRUST);
 	if (strcmp(p, "/status") == 0)
 		return (ROUTE_STATUS);
+	if (strcmp(p, "/metrics") == 0)
+		return (ROUTE_METRICS);
 	if (strncmp(p, "/head/", 6) == 0)
 		return (by_digest(r, p + 6, ROUTE_HEAD));
 	if (strncmp(p, "/blob/", 6) == 0)

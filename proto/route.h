@@ -21,6 +21,7 @@ enum route_kind {
 	ROUTE_TRUST,
 	ROUTE_BLOB,		/* /.pkgcast/blob/<digest> */
 	ROUTE_STATUS,
+	ROUTE_METRICS,
 	ROUTE_MIRRORS,		/* path: the set */
 	ROUTE_NONE		/* 404: below /.pkgcast/, but nothing there */
 };

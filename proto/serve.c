@@ -12,6 +12,7 @@
 #include "proto/buf.h"
 #include "proto/clock.h"
 #include "proto/log.h"
+#include "proto/metrics.h"
 #include "proto/route.h"
 #include "proto/serve.h"
 
@@ -406,6 +407,18 @@ get_status(struct serve *s, struct httpd_request *r)
 	reply_document(s, r, &p, len, &kind);
 }
 
+static void
+get_metrics(struct serve *s, struct httpd_request *r)
+{
+	static const struct answer_file kind = {
+		.type = METRICS_TYPE, .no_store = true
+	};
+	size_t len = 0;
+	char *text = s->status(s->arg, &len), *p = metrics_of(&text, &len);
+
+	reply_document(s, r, &p, len, &kind);
+}
+
 static bool
 method_served(struct httpd_request *r)
 {
@@ -456,6 +469,9 @@ serve_request(void *serve, struct httpd_request *r)
 		return;
 	case ROUTE_STATUS:
 		get_status(s, r);
+		return;
+	case ROUTE_METRICS:
+		get_metrics(s, r);
 		return;
 	case ROUTE_BAD:
 		answer_status(&bad, 400, 0);

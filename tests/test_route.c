@@ -83,6 +83,7 @@ static const struct {
 	{ "/%2epkgcast/heads", ROUTE_HEADS, NULL },
 	{ "/.pkgcast/trust", ROUTE_TRUST, NULL },
 	{ "/.pkgcast/status", ROUTE_STATUS, NULL },
+	{ "/.pkgcast/metrics", ROUTE_METRICS, NULL },
 	{ "/.pkgcast/head/" HEX, ROUTE_HEAD, NULL },
 	{ "/.pkgcast/blob/" HEX, ROUTE_BLOB, NULL },
 	{ "/.pkgcast/mirrors/a/b", ROUTE_MIRRORS, "a/b" },
