@@ -140,7 +140,7 @@ blob_get(struct blob_store *s, const struct digest *d, uint64_t size)
 	return (b);
 }
 
-/* Of any size, and no hit. */
+/* Of any size, if that is known, and no hit. */
 static struct blob *
 look(struct blob_store *s, const struct digest *d)
 {
@@ -148,7 +148,8 @@ look(struct blob_store *s, const struct digest *d)
 	struct blob *b;
 
 	(void)pthread_mutex_lock(stripe);
-	if ((b = table_find(s, d)) != NULL && table_complete(b))
+	if ((b = table_find(s, d)) != NULL && table_complete(b) &&
+	    b->size != BLOB_UNSIZED)
 		atomic_fetch_add(&b->refs, 1);
 	else
 		b = NULL;

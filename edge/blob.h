@@ -72,9 +72,9 @@ void		 blob_put(struct blob **b);
 bool		 blob_checked(const struct blob *b);
 void		 blob_set_checked(struct blob *b);
 /*
- * Calls each(arg, b) for all complete blobs, in no order, with no lock held, until
- * it returns false; those that come or go meanwhile may be left out.  -1: no
- * memory.
+ * Calls each(arg, b) for all complete blobs whose size is known, in no order, with
+ * no lock held, until it returns false; those that come or go meanwhile may be left
+ * out.  -1: no memory.
  */
 int		 blob_store_each(struct blob_store *s,
 		    bool (*each)(void *arg, struct blob *b), void *arg);

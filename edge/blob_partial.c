@@ -41,7 +41,9 @@ begin(struct blob_store *s, const struct digest *d, uint64_t size,
 	}
 	*held = MIN(b->charge, size);
 	table_move(b, Q_FILLING, size);
-	b->size = size;
+	/* One that was complete has its size; others may still look at it. */
+	if (b->size != size)
+		b->size = size;
 	return (b);
 }
 

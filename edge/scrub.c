@@ -17,6 +17,7 @@
 
 #define	SCRUB_MAGIC	0x73637265u
 #define	REST_MS		3600000		/* between two rounds */
+#define	COUNTING_MS	1000		/* looks whether sizes are known */
 
 struct edge_scrub {
 	unsigned	 magic;
@@ -59,6 +60,21 @@ check_one(void *arg, struct blob *b)
 	return (true);
 }
 
+/* Until it is known how large the blobs should be.  False: stop. */
+static bool
+wait_for_sizes(struct edge_scrub *s)
+{
+	struct blob_stats st;
+
+	for (;;) {
+		blob_store_stats(s->store, &st);
+		if (!st.counting)
+			return (true);
+		if (!pace_rest(&s->pace, COUNTING_MS))
+			return (false);
+	}
+}
+
 static void *
 run(void *arg)
 {
@@ -66,6 +82,8 @@ run(void *arg)
 
 	CHECK_OBJ(s, SCRUB_MAGIC);
 	do {
+		if (!wait_for_sizes(s))
+			break;
 		if (blob_store_each(s->store, check_one, s) == -1)
 			log_warn("scrub has no memory: it goes on later");
 	} while (pace_rest(&s->pace, REST_MS));
