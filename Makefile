@@ -145,7 +145,7 @@ slowdisk:
 	integration/slowdisk
 
 # The edge beside four peers, on a quiet machine (Linux); BENCH are options, as
-# --quick or --growth.
+# --quick, --growth or --cold.
 BENCH =
 bench:
 	@sh integration/deps bench

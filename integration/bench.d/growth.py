@@ -37,17 +37,18 @@ FORM = "%-16s" + " %11s" * (len(HEAD) - 1)
 class Box:
     """A sandbox that is gone afterwards."""
 
-    def __init__(self, program, where, options):
+    def __init__(self, program, where, options, upstream=()):
         self.program, self.dir = program, os.path.join(where, "box")
         self.tree = os.path.join(where, "tree")
-        self.options = options
+        self.options, self.upstream = options, upstream
         self.env = {}
 
     def __enter__(self):
         try:
             self.call("up", self.dir, "--edges", "1",
                       *[w for o in self.options
-                        for w in ("--edge-option", o)])
+                        for w in ("--edge-option", o)],
+                      *[w for u in self.upstream for w in ("--upstream", u)])
         except BaseException:
             self.__exit__()
             raise
@@ -77,8 +78,8 @@ class Box:
         with open(os.path.join(self.dir, "edge1.pid")) as f:
             return int(f.read())
 
-    def port(self):
-        return int(self.env["EDGE1_HTTP"].rpartition(":")[2])
+    def port(self, name="EDGE1"):
+        return int(self.env[name + "_HTTP"].rpartition(":")[2])
 
     def make_tree(self, paths):
         """That many paths, all but a few of them links."""

@@ -90,6 +90,8 @@ class Edge(Server):
 class Peer(Server):
     program = None
     version_words = ("-v",)
+    # More words of its configuration that are filled in.
+    extra = {}
 
     def __init__(self, where, origin):
         self.program = shutil.which(self.program, path=os.environ["PATH"] +
@@ -119,7 +121,8 @@ class Peer(Server):
         for word, value in (("DIR", self.dir), ("PORT", str(self.port)),
                             ("ORIGIN", self.origin), ("ORIGIN_HOST", host),
                             ("ORIGIN_PORT", port), ("USER", self.user()),
-                            ("OPEN_FILES", str(open_files))):
+                            ("OPEN_FILES", str(open_files)),
+                            *self.extra.items()):
             text = text.replace("@%s@" % word, value)
         path = os.path.join(self.dir, target)
         with open(path, "w") as f:
@@ -185,6 +188,7 @@ class Peer(Server):
 
 class Nginx(Peer):
     name = program = "nginx"
+    extra = {"SLICE": "", "RANGE": ""}
 
     def words(self):
         return [self.program, "-e", os.path.join(self.dir, "error.log"),
@@ -219,6 +223,8 @@ class Varnish(Peer):
 
 class Squid(Peer):
     name = program = "squid"
+    extra = {"COLLAPSED": "off"}
+
     def user(self):
         # As root, Squid wants another user for its work.
         return "proxy" if os.geteuid() == 0 else getpass.getuser()

@@ -28,6 +28,8 @@ sub vcl_hash {
 # asked for again.  Packages are compressed already.
 sub vcl_backend_response {
 	set beresp.grace = 1h;
+	# Sent on while it arrives, to all who ask (the default).
+	set beresp.do_stream = true;
 	set beresp.do_gzip = false;
 	set beresp.do_gunzip = false;
 }
