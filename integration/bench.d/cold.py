@@ -79,7 +79,6 @@ class Stage:
         try:
             for name in ["straight"] + names if rate else []:
                 self.links[name] = Link(rate)
-                self.stack.callback(self.links[name].stop)
             upstream = ["http://127.0.0.1:%d" % self.links["edge"].port] if (
                 "edge" in self.links) else []
             self.box = growth.Box(sandbox, where, options, upstream)
@@ -93,6 +92,9 @@ class Stage:
 
     def close(self):
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Else a daemon waits for what is still on the line.
+        for link in self.links.values():
+            link.stop()
         self.stack.close()
         signal.signal(signal.SIGINT, before)
 
