@@ -17,11 +17,15 @@
 
 #define	PREPARED_MAGIC	0x70726570u
 /*
- * The most that a stream has in memory.  Each block is a turn of the server's loop
- * and a few locks: with 16 KiB a hundred readers of one fill cost twice the CPU
- * time.
+ * What a stream has in memory.  Each block is a turn of the server's loop and a few
+ * locks: with small ones a hundred readers of one fill cost twice the CPU time.
+ * Thousands of readers cost memory: then those that come are given small ones.
  */
-#define	STREAM_BLOCK	65536u
+#define	STREAM_BLOCK	65536u		/* bytes */
+#define	STREAM_SMALL	16384u
+#define	STREAMS_FEW	512u
+
+static atomic_uint streams;		/* now, of all servers */
 
 struct httpd_prepared {
 	unsigned		 magic;
@@ -40,6 +44,14 @@ body_free(void *arg)
 	struct httpd_body *b = arg;
 
 	httpd_body_destroy(&b);
+}
+
+static void
+stream_free(void *arg)
+{
+
+	(void)atomic_fetch_sub(&streams, 1);
+	body_free(arg);
 }
 
 static ssize_t
@@ -98,6 +110,20 @@ without_body(uint64_t length)
 	    NULL));
 }
 
+static struct MHD_Response *
+stream_new(uint64_t length, struct httpd_body *b)
+{
+	unsigned block = atomic_fetch_add(&streams, 1) < STREAMS_FEW ?
+	    STREAM_BLOCK : STREAM_SMALL;
+	struct MHD_Response *resp;
+
+	resp = MHD_create_response_from_callback(length,
+	    (size_t)MIN(length, block), stream_read, b, stream_free);
+	if (resp == NULL)
+		(void)atomic_fetch_sub(&streams, 1);
+	return (resp);
+}
+
 /* A response for one request; takes *bp over where it is sent. */
 static struct MHD_Response *
 response_new(struct httpd_request *r, const struct answer *a,
@@ -125,9 +151,7 @@ response_new(struct httpd_request *r, const struct answer *a,
 			b->fd = -1;
 		return (resp);
 	case BODY_STREAM:
-		resp = MHD_create_response_from_callback(a->length,
-		    (size_t)MIN(a->length, STREAM_BLOCK), stream_read, b,
-		    body_free);
+		resp = stream_new(a->length, b);
 		r->streams = resp != NULL;
 		break;
 	default:
