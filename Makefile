@@ -152,6 +152,13 @@ bench:
 	@$(MAKE) programs
 	integration/bench $(BENCH)
 
+# Many clients of one cold file (Linux); CROWD are options, as --clients 1000.
+CROWD =
+crowd:
+	@sh integration/deps check
+	@$(MAKE) programs
+	integration/crowd $(CROWD)
+
 # The edge's blob store with so many blobs.
 BLOBS =		1000000
 # Where from bytes are sent best; what finding a path costs.
@@ -197,8 +204,8 @@ clean:
 	rm -f */*.o */*.d */*.a $(PROGRAMS) $(TESTS:.c=) $(FUZZ:.c=) \
 	    $(MEASURES:.c=)
 
-.PHONY: all programs check checks unit demo bench bench-parts bench-store torture soak \
-	slowdisk asan tsan \
+.PHONY: all programs check checks unit demo bench bench-parts bench-store crowd torture \
+	soak slowdisk asan tsan \
 	clang fuzz lint install clean
 
 # On one line: bmake reads no list of files that goes over several.
