@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "edge/blob_folders.h"
 #include "edge/blob_scan.h"
 #include "edge/evict.h"
 #include "edge/table.h"
@@ -40,22 +41,17 @@ struct blob_store *
 blob_store_new(const char *dir, uint64_t max_bytes, uint64_t min_free)
 {
 	struct blob_store *s;
-	int fd = -1, e;
+	int e;
 
 	if ((s = store_alloc(max_bytes, min_free)) == NULL)
 		return (NULL);
-	if (fd_mkdirs(AT_FDCWD, dir, 0755) == -1 ||
-	    (fd = fd_open_dir(AT_FDCWD, dir)) == -1 ||
-	    fd_mkdirs(fd, "blob", 0755) == -1 ||
-	    fd_mkdirs(fd, "partial", 0755) == -1 ||
-	    (s->blobs = fd_open_dir(fd, "blob")) == -1 ||
-	    (s->partials = fd_open_dir(fd, "partial")) == -1 ||
+	if ((s->dir = strdup(dir)) == NULL ||
+	    blob_folders_open(s, &s->blobs, &s->partials) == -1 ||
 	    (s->scan = blob_scan_new(s)) == NULL) {
 		e = errno;
 		blob_store_destroy(&s);
 		errno = e;
 	}
-	fd_close(&fd);
 	return (s);
 }
 
@@ -71,6 +67,7 @@ blob_store_destroy(struct blob_store **sp)
 	table_free(s);
 	fd_close(&s->blobs);
 	fd_close(&s->partials);
+	free(s->dir);
 	free(s);
 }
 

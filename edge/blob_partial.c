@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "edge/blob_folders.h"
 #include "edge/evict.h"
 #include "edge/table.h"
 #include "proto/check.h"
@@ -47,6 +48,18 @@ begin(struct blob_store *s, const struct digest *d, uint64_t size,
 	return (b);
 }
 
+static int
+create_partial(struct blob_store *s, const char *name)
+{
+	const int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
+	int fd;
+
+	if ((fd = openat(s->partials, name, flags, 0644)) == -1 &&
+	    errno == ENOENT && blob_folders_renew(s) == 0)
+		fd = openat(s->partials, name, flags, 0644);
+	return (fd);
+}
+
 int
 blob_partial_open(struct blob_store *s, const struct digest *d, uint64_t size,
     bool *fresh)
@@ -64,8 +77,7 @@ blob_partial_open(struct blob_store *s, const struct digest *d, uint64_t size,
 	room = evict_room(s, size - held);
 	(void)pthread_mutex_unlock(&s->lock);
 	if (room == 0)
-		fd = openat(s->partials, digest_hex(d, hex), O_RDWR | O_CREAT |
-		    O_CLOEXEC | O_NOFOLLOW, 0644);
+		fd = create_partial(s, digest_hex(d, hex));
 	e = errno;
 	if (fd != -1 && fstat(fd, &st) == 0 && ((uint64_t)st.st_size <= size ||
 	    ftruncate(fd, (off_t)size) == 0)) {
@@ -91,20 +103,29 @@ blob_partial_room(struct blob_store *s, uint64_t bytes)
 	return (ret);
 }
 
+/* From partial/ to blob/. */
+static int
+move_partial(const struct blob_store *s, const char *name)
+{
+	char aa[3] = { name[0], name[1], '\0' };
+
+	if (mkdirat(s->blobs, aa, 0755) == -1 && errno != EEXIST)
+		return (-1);
+	return (renameat(s->partials, name + 3, s->blobs, name));
+}
+
 int
 blob_partial_commit(struct blob_store *s, const struct digest *d, int fd)
 {
-	char name[BLOB_NAME], aa[3] = "";
+	char name[BLOB_NAME];
 	struct blob *b;
 
 	(void)table_name(d, name);
-	memcpy(aa, name, 2);
 	/* Content first: after a power cut a name in blob/ is a promise. */
 	if (fdatasync(fd) == -1)
 		return (-1);
-	if (mkdirat(s->blobs, aa, 0755) == -1 && errno != EEXIST)
-		return (-1);
-	if (renameat(s->partials, name + 3, s->blobs, name) == -1)
+	if (move_partial(s, name) == -1 && (errno != ENOENT ||
+	    blob_folders_renew(s) == -1 || move_partial(s, name) == -1))
 		return (-1);
 	(void)pthread_mutex_lock(&s->lock);
 	b = table_find(s, d);

@@ -66,7 +66,8 @@ struct table_stripe {
 };
 
 struct blob_store {
-	int		 blobs, partials;	/* folders */
+	char		*dir;
+	int		 blobs, partials;	/* folders in it */
 	pthread_mutex_t	 lock;
 	pthread_cond_t	 changed;	/* what was Q_GOING is gone; sizing */
 	uint64_t	 max_bytes, min_free;
