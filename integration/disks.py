@@ -3,21 +3,25 @@
 import os
 import shutil
 
-from slow import Unavailable, run
+from slow import Unavailable, run, write
 
 
 class Tmpfs:
     """Mounted at where/mount, of so many bytes."""
 
     def __init__(self, where, size):
-        self.mount = os.path.join(str(where), "mount")
+        self.where = str(where)
+        self.mount = os.path.join(self.where, "mount")
         self.mounted = False
         if os.geteuid() != 0:
             raise Unavailable("needs root")
         os.makedirs(self.mount)
+        self.attach(size)
+        self.mounted = True
+
+    def attach(self, size):
         run("mount", "-t", "tmpfs", "-o", "size=%d,mode=755" % size,
             "pkgcast-test", self.mount)
-        self.mounted = True
 
     def path(self, *parts):
         return os.path.join(self.mount, *parts)
@@ -46,4 +50,30 @@ class Tmpfs:
         if self.mounted:
             run("umount", self.mount)
             self.mounted = False
-        shutil.rmtree(self.mount, ignore_errors=True)
+        shutil.rmtree(self.where, ignore_errors=True)
+
+
+class Ext4(Tmpfs):
+    """The same on a loop device, and it can be told that it has an error."""
+
+    def attach(self, size):
+        self.image = os.path.join(self.where, "image")
+        with open(self.image, "w") as f:
+            f.truncate(size)
+        run("mkfs.ext4", "-q", "-F", self.image)
+        self.mount_image()
+
+    def mount_image(self):
+        run("mount", "-o", "loop,errors=remount-ro", self.image, self.mount)
+        with open("/proc/self/mounts") as f:
+            self.device = [line.split()[0] for line in f
+                           if line.split()[1] == self.mount][0]
+
+    def fail(self):
+        write("/sys/fs/ext4/%s/trigger_fs_error" %
+              os.path.basename(self.device), "1")
+
+    def mount_anew(self):
+        """Nothing may be open there."""
+        run("umount", self.mount)
+        self.mount_image()

@@ -2,6 +2,7 @@
 """Storage trouble on real file systems: a cache that is full, too small, read
 only, removed, or damaged.  Clients get right bytes all the same, and when the
 trouble is over the edge stores again by itself."""
+import http.client
 import os
 import shutil
 import signal
@@ -25,9 +26,9 @@ def disk(tmp_path):
     """A function that mounts a small file system."""
     made = []
 
-    def make(size):
+    def make(size, kind=disks.Tmpfs):
         try:
-            made.append(disks.Tmpfs(tmp_path / "disk", size))
+            made.append(kind(tmp_path / "disk", size))
         except disks.Unavailable as e:
             pytest.skip("no file system of our own to be had here: %s" % e)
         return made[-1]
@@ -212,6 +213,50 @@ def test_folders_that_are_removed(edge, gone):
     e.stores("new")
 
 
+@pytest.mark.quick
+def test_a_cache_that_cannot_be_made_anew(edge):
+    """Something else stands where its folder was, until it is gone."""
+    e = edge()
+    e.publish(dict(sizes("a"), **sizes("b")))
+    e.stores(*sizes("a"))
+    shutil.rmtree(e.cache)
+    with open(e.cache, "w"):
+        pass
+    for _ in range(2):
+        for name in dict(sizes("a"), **sizes("b")):
+            e.get(name)
+    assert e.counter("fills_unstored") >= 3 and e.counter("fills_failed") == 0
+    os.unlink(e.cache)
+    e.stores(*sizes("b"))
+
+
+def test_a_file_system_with_an_error(disk, edge):
+    """It becomes read-only of itself, under a file that is being written."""
+    d = disk(64 << 20, disks.Ext4)
+    e = edge(d.path("cache"))
+    e.publish(dict(sizes("a"), slow=LARGE))
+    e.stores(*sizes("a"))
+    e.up.rate = 4 * MB
+    got = []
+    client = threading.Thread(target=lambda: got.append(e.get("slow")))
+    before = e.up.body_bytes
+    client.start()
+    until(lambda: e.up.body_bytes > before + MB)
+    d.fail()
+    client.join()
+    assert got
+    e.up.rate = None
+    e.get("slow")
+    for name in sizes("a"):
+        assert e.hits(name)
+    assert e.counter("fills_failed") == 0
+    # Linux lets nobody write to it until it was mounted anew.
+    e.box.kill("edge1", signal.SIGTERM)
+    d.mount_anew()
+    e.box.start("edge1")
+    e.stores("slow", *sizes("a"))
+
+
 def damage(path):
     """Changes a byte in the middle, and neither length nor time."""
     st = os.stat(path)
@@ -280,3 +325,41 @@ def test_clients_share_what_cannot_be_stored(disk, edge):
     assert e.up.body_bytes <= 1.1 * size
     assert until(lambda: e.counter("fills_unstored") >= 1)
     assert not os.path.exists(e.blob("huge"))
+
+
+def test_more_than_can_be_kept_in_memory(disk, edge):
+    """16 files at once; who comes beyond gets 503, or is cut, but no wrong
+    byte."""
+    d = disk(4 << 20)
+    e = edge(d.path("cache"))
+    files = ["f%02d" % i for i in range(24)]
+    e.publish({n: MIDDLE for n in files})
+    d.occupy()
+    go, got = threading.Event(), {}
+    e.up.fault = crowd_clients.Gate("", go)
+
+    def client(name):
+        try:
+            got[name] = get(e.base, "/demo/" + name)
+        except (OSError, http.client.HTTPException):
+            got[name] = None
+
+    clients = [threading.Thread(target=client, args=(n,)) for n in files]
+    for c in clients:
+        c.start()
+    until(lambda: got)                  # it has not found a place
+    go.set()
+    for c in clients:
+        c.join()
+    right = [n for n in files if got[n] and got[n].status == 200]
+    assert len(right) >= 16
+    for n in files:
+        if n in right:
+            assert got[n].body == e.content(n)
+        elif got[n]:
+            assert got[n].status == 503 and got[n].body == b""
+            assert got[n]["Retry-After"]
+    for n in files:
+        e.get(n)
+    d.give_back()
+    e.stores(*files[:2])
