@@ -195,6 +195,23 @@ wait_for_sizes(struct blob_store *s)
 		(void)pthread_cond_wait(&s->changed, &s->lock);
 }
 
+/*
+ * Where nothing can be removed nothing is evicted: what left the table would
+ * be on the disk still, beyond the budget, and no hit any more.  Asked each time,
+ * without the lock; a disk that cannot tell is not.
+ */
+static bool
+is_read_only(struct blob_store *s)
+{
+	struct statvfs v;
+	bool is;
+
+	(void)pthread_mutex_unlock(&s->lock);
+	is = fstatvfs(s->partials, &v) == 0 && (v.f_flag & ST_RDONLY) != 0;
+	(void)pthread_mutex_lock(&s->lock);
+	return (is);
+}
+
 int
 evict_room(struct blob_store *s, uint64_t need)
 {
@@ -210,6 +227,10 @@ evict_room(struct blob_store *s, uint64_t need)
 		wait_for_sizes(s);
 	if ((over = excess(s)) > s->bytes - s->fixed) {
 		errno = ENOSPC;
+		return (-1);
+	}
+	if (over > 0 && is_read_only(s)) {
+		errno = EROFS;
 		return (-1);
 	}
 	for (; over > 0; over = excess(s)) {

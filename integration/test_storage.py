@@ -165,18 +165,24 @@ def test_a_file_larger_than_the_disk(disk, edge):
 @pytest.mark.quick
 def test_a_disk_that_can_only_be_read(disk, edge):
     d = disk(32 << 20)
-    e = edge(d.path("cache"))
+    # The one half of the files has no room beside the other.
+    e = edge(d.path("cache"), ["cache.cache-size=8M"])
     files = dict(sizes("a"), **sizes("b"))
     e.publish(files)
     e.stores(*sizes("a"))
     until(lambda: not os.listdir(e.cache + "/partial"))
     d.read_only(True)
-    for name in files:
-        e.get(name)
-        assert e.hits(name) == (name in sizes("a"))
+    for _ in range(3):
+        for name in files:
+            e.get(name)
+            assert e.hits(name) == (name in sizes("a"))
+    # Nothing is taken for removed that is there.
+    stored = e.box.status(e.base)["cache"]
+    assert stored["evicted"] == 0 and stored["dropped"] == 0
     d.read_only(False)
-    e.stores(*files)
+    e.stores(*sizes("b"))
     assert e.counter("fills_failed") == 0
+    assert used(e.cache) <= 8 << 20
 
 
 @pytest.mark.quick
@@ -255,6 +261,12 @@ def test_a_file_system_with_an_error(disk, edge):
     d.mount_anew()
     e.box.start("edge1")
     e.stores("slow", *sizes("a"))
+
+
+def used(folder):
+    """Bytes of all files there."""
+    return sum(os.path.getsize(os.path.join(where, name))
+               for where, _, names in os.walk(folder) for name in names)
 
 
 def damage(path):
