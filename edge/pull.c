@@ -13,6 +13,7 @@
 #include "edge/pull.h"
 #include "proto/check.h"
 #include "proto/chunk.h"
+#include "proto/clock.h"
 #include "proto/fd.h"
 #include "proto/log.h"
 
@@ -197,6 +198,18 @@ log_fault(const struct pull *pl, const struct transfer_end *e)
 		    e->reason);
 }
 
+/*
+ * All upstreams have failed once more.  Faults that come and go are outlived by
+ * asking again; one that costs time, as a timeout does, is worth one more try.
+ */
+static bool
+is_hopeless(const struct fill *fl)
+{
+
+	return (fl->round >= FILL_ROUNDS || (fl->round >= FILL_ROUNDS_MIN &&
+	    clock_boot_ms() - fl->round_ms > FILL_QUICK_MS));
+}
+
 /* Every upstream was asked.  Fill locked. */
 static void
 nobody_left(struct fill *fl)
@@ -206,10 +219,12 @@ nobody_left(struct fill *fl)
 		fl->narrow = true;	/* those that run may still do it */
 	else if (fl->tried == 0)
 		fill_fail(fl, "no upstream has it");
-	else if (++fl->round >= FILL_ROUNDS)
-		fill_fail(fl, "every upstream failed");
-	else
+	else {
+		fl->round++;
 		fl->tried = 0;
+		if (is_hopeless(fl))
+			fill_fail(fl, "every upstream failed");
+	}
 }
 
 static void
@@ -283,6 +298,8 @@ start(struct fill *fl, size_t piece, size_t most)
 	};
 	struct pull *pl, *other;
 
+	if (fl->round == 0 && fl->tried == 0)
+		fl->round_ms = clock_boot_ms();
 	if (fl->unstored != NULL)
 		most = MIN(most, unstored_end(fl->unstored, piece));
 	if ((pl = calloc(1, sizeof(*pl))) == NULL)

@@ -24,7 +24,11 @@
 #define	FILL_MAGIC	0x66696c6cu
 #define	FILL_PULLS	4u		/* transfers at once for one fill */
 #define	FILL_FAR	16u		/* chunks ahead: an own transfer */
-#define	FILL_ROUNDS	2u		/* times that all upstreams may fail */
+/* Times that all upstreams may fail without a chunk in between: so often while
+ * that takes no longer than FILL_QUICK_MS, and always FILL_ROUNDS_MIN times. */
+#define	FILL_ROUNDS	8u
+#define	FILL_ROUNDS_MIN	2u
+#define	FILL_QUICK_MS	5000
 
 enum fill_stage {
 	STAGE_QUEUED,			/* waits for its turn, or is opened */
@@ -87,6 +91,7 @@ struct fill {
 	bool		 narrow;	/* no second transfer for now */
 	uint64_t	 tried, absent;	/* upstreams, by slot */
 	unsigned	 round;
+	int64_t		 round_ms;	/* since when without a chunk */
 	unsigned	 nreader;
 	TAILQ_HEAD(, fill_reader) waiting;	/* longest first */
 };
