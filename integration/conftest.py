@@ -25,7 +25,8 @@ SLOW = {"asan": 3, "tsan": 6}.get(VARIANT, 1)
 
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=10,
-                     help="kill -9 that often in test_crash.py")
+                     help="kill -9 that often in test_crash.py and "
+                     "test_crash_fills.py")
 
 
 def pytest_configure(config):

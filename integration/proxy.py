@@ -2,6 +2,7 @@
 """Servers between an edge and its master: HTTP upstreams that are slow, lie or
 break, and TCP relays that swallow bytes.  Each counts what passes."""
 import http.client
+import io
 import socket
 import socketserver
 import struct
@@ -20,17 +21,22 @@ class Upstream:
     """An HTTP proxy before a master.  `fault` may be set to a function of the
     path, the socket, the true answer's head as a list, and its body: it is
     called for every blob, and returns whether it has answered itself; the
-    connection then ends.  `rate` limits bodies to so many bytes a second."""
+    connection then ends.  `rate` limits bodies to so many bytes a second.  Counted are
+    requests, bytes of bodies, connections, and how many were answered at once
+    at the most."""
 
     def __init__(self, origin, rate=None, fault=None, silent=False):
         self.origin = urllib.parse.urlsplit(origin) if origin else None
         self.rate, self.fault, self.silent = rate, fault, silent
         self.requests, self.body_bytes, self.refuses = [], 0, False
+        self.connections = self.running = self.most = 0
         self.lock = threading.Lock()
         outer = self
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self):
+                with outer.lock:
+                    outer.connections += 1
                 try:
                     outer.serve(self.request)
                 except OSError:
@@ -72,8 +78,15 @@ class Upstream:
                 self.requests.append(path)
             if self.silent:
                 time.sleep(3600)
-            if not self.answer(sock, path, headers):
-                return
+            with self.lock:
+                self.running += 1
+                self.most = max(self.most, self.running)
+            try:
+                if not self.answer(sock, path, headers):
+                    return
+            finally:
+                with self.lock:
+                    self.running -= 1
 
     def answer(self, sock, path, headers):
         if self.origin is None or self.refuses:
@@ -85,30 +98,39 @@ class Upstream:
                 k: v for k, v in headers.items() if k in (
                     "range", "if-range", "cache-control")})
             r = c.getresponse()
-            body = r.read()
             head = ["HTTP/1.1 %d %s" % (r.status, r.reason)]
             head += ["%s: %s" % kv for kv in r.getheaders()
                      if kv[0].lower() not in ("connection", "keep-alive")]
+            body = r
+            if self.fault and "/.pkgcast/blob/" in path:
+                body = io.BytesIO(r.read())
+                if self.fault(path, sock, head, body.getvalue()):
+                    return False
+            sock.sendall(("\r\n".join(head) + "\r\n\r\n").encode(
+                "latin-1"))
+            self.send(sock, body)
         finally:
             c.close()
-        if self.fault and "/.pkgcast/blob/" in path and self.fault(
-                path, sock, head, body):
-            return False
-        sock.sendall(("\r\n".join(head) + "\r\n\r\n").encode("latin-1"))
-        self.send(sock, body)
         return True
 
+    def count(self, sent):
+        with self.lock:
+            self.body_bytes += sent
+
     def send(self, sock, body):
-        step = 16384
-        start = time.monotonic()
-        for i in range(0, len(body), step):
-            part = body[i:i + step]
+        """As it comes, so that what is cut short was not all read."""
+        sent, start = 0, time.monotonic()
+        while True:
+            part = body.read(16384)
+            if not part and getattr(body, "length", None):
+                raise ConnectionError("the origin ended early")
+            if not part:
+                return
             sock.sendall(part)
-            with self.lock:
-                self.body_bytes += len(part)
+            sent += len(part)
+            self.count(len(part))
             if self.rate:
-                ahead = (i + len(part)) / self.rate - (
-                    time.monotonic() - start)
+                ahead = sent / self.rate - (time.monotonic() - start)
                 if ahead > 0:
                     time.sleep(ahead)
 
