@@ -128,10 +128,12 @@ demo:
 	@$(MAKE) programs
 	@integration/demo
 
-# kill -9 of master and edge at random moments, KILLS times.
+# kill -9 of master and edge at random moments, KILLS times, and of an edge that
+# fills half as often again.
 KILLS =		200
 torture: programs
-	sh integration/run-tests integration/test_crash.py --kills $(KILLS)
+	sh integration/run-tests integration/test_crash.py \
+	    integration/test_crash_fills.py --kills $(KILLS)
 
 # Everything at once for a long time, each answer checked; SOAK are options, as
 # --variant tsan.  What cold files on a slow disk do to hits (Linux, root).

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Servers between an edge and its master: HTTP upstreams that are slow, lie or
 break, and TCP relays that swallow bytes.  Each counts what passes."""
+import collections
 import http.client
 import io
 import socket
@@ -30,6 +31,7 @@ class Upstream:
         self.rate, self.fault, self.silent = rate, fault, silent
         self.requests, self.body_bytes, self.refuses = [], 0, False
         self.connections = self.running = self.most = 0
+        self.sent = collections.Counter()       # bytes of bodies, by path
         self.lock = threading.Lock()
         outer = self
 
@@ -108,16 +110,17 @@ class Upstream:
                     return False
             sock.sendall(("\r\n".join(head) + "\r\n\r\n").encode(
                 "latin-1"))
-            self.send(sock, body)
+            self.send(sock, path, body)
         finally:
             c.close()
         return True
 
-    def count(self, sent):
+    def count(self, path, sent):
         with self.lock:
             self.body_bytes += sent
+            self.sent[path] += sent
 
-    def send(self, sock, body):
+    def send(self, sock, path, body):
         """As it comes, so that what is cut short was not all read."""
         sent, start = 0, time.monotonic()
         while True:
@@ -128,7 +131,7 @@ class Upstream:
                 return
             sock.sendall(part)
             sent += len(part)
-            self.count(len(part))
+            self.count(path, len(part))
             if self.rate:
                 ahead = sent / self.rate - (time.monotonic() - start)
                 if ahead > 0:

@@ -8,7 +8,7 @@ import random
 import threading
 import urllib.parse
 
-from conftest import SLOW, make_tree, sha256
+from conftest import SLOW, make_tree, sha256, until
 from proxy import Upstream, reset
 
 FILES = 2000
@@ -44,26 +44,26 @@ class Faults:
             self.did[kind] += 1
             at = self.rng.randrange(len(body))
             bit = 1 << self.rng.randrange(8)
-        self.KINDS[kind](self, sock, "\r\n".join(head).encode(
+        self.KINDS[kind](self, path, sock, "\r\n".join(head).encode(
             "latin-1") + b"\r\n\r\n", body, at, bit)
         return True
 
-    def send(self, sock, head, body):
+    def send(self, path, sock, head, body):
         sock.sendall(head + body)
-        self.up.count(len(body))
+        self.up.count(path, len(body))
 
-    def reset(self, sock, head, body, at, bit):
-        self.send(sock, head, body[:at])
+    def reset(self, path, sock, head, body, at, bit):
+        self.send(path, sock, head, body[:at])
         reset(sock)
 
-    def close(self, sock, head, body, at, bit):
-        self.send(sock, head, body[:at])
+    def close(self, path, sock, head, body, at, bit):
+        self.send(path, sock, head, body[:at])
 
-    def flip(self, sock, head, body, at, bit):
-        self.send(sock, head, body[:at] + bytes([body[at] ^ bit]) +
+    def flip(self, path, sock, head, body, at, bit):
+        self.send(path, sock, head, body[:at] + bytes([body[at] ^ bit]) +
                   body[at + 1:])
 
-    def status(self, sock, head, body, at, bit):
+    def status(self, path, sock, head, body, at, bit):
         sock.sendall(b"HTTP/1.1 500 Sorry\r\nContent-Length: 0\r\n\r\n")
 
     KINDS = {"reset": reset, "close": close, "flip": flip, "status": status}
@@ -121,6 +121,7 @@ def test_a_fifth_of_all_transfers_fails_and_no_request_does(sandbox,
             range(CLIENTS)), [])
     assert not wrong, wrong[:5]
 
+    until(lambda: sum(up.running for up in ups) == 0, 20)
     # It was as bad as it should be, for whom was asked.
     answers = sum(up.fault.answers for up in ups)
     faults = {k: sum(up.fault.did[k] for up in ups) for k in Faults.KINDS}
