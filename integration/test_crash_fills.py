@@ -18,7 +18,7 @@ from proxy import Upstream
 CHUNK = 262144
 BATCH = 40                              # files of one generation
 RATE = 5 << 20                          # bytes a second of one transfer
-MOST = 4 << 20                          # bytes of a file
+MOST = 3 << 20                          # bytes of a file
 
 
 class Edge:
@@ -31,18 +31,23 @@ class Edge:
         self.continued, self.saved = 0, 0   # partial files; their bytes
 
     def publish(self):
-        """Files that nothing has cached.  The manifest comes by the same way,
-        so it is there before bytes are counted."""
+        """New content, which nothing has cached.  The edge may have been
+        killed just now: it follows when it has a lease."""
         self.generation += 1
-        self.cold = {"All/g%d-%d.pkg" % (self.generation, i):
+        self.cold = {"All/p%d.pkg" % i:
                      self.rng.randbytes(self.rng.choice(
                          [self.rng.randrange(1, 100000)] +
                          [self.rng.randrange(CHUNK, MOST)
                           for _ in range(3)]))
                      for i in range(BATCH)}
         self.warm = {}
-        self.box.publish("demo", make_tree(
-            self.tmp / str(self.generation), self.cold))
+        base = self.box.edges[0]
+        until(lambda: self.box.status(base)["lease"]["held"], 30)
+        tree = make_tree(self.tmp / "tree", self.cold)
+        p = self.box.publish("demo", tree, check=False)
+        assert p.returncode in (0, 3), p.stdout + p.stderr
+        until(lambda: int((self.box.head(base, "demo") or {
+            "generation": 0})["generation"]) == self.generation, 30)
 
     def cache(self, *parts):
         return self.box.path("edge1", "cache", *parts)
