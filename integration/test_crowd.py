@@ -16,7 +16,7 @@ SIZE, RATE, CHUNK = 4000000, 1000000, 256 << 10
 MOST = 2000
 # Of the edge's memory, for a client that waits and for one that is sent the
 # file; and for everything else.
-WAITS, IS_SENT, REST = 12 << 10, 36 << 10, 4 << 20
+WAITS, IS_SENT, REST = 12 << 10, 36 << 10, (4 << 20) + 128 * (48 << 10)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@
  */
 #define	STREAM_BLOCK	65536u		/* bytes */
 #define	STREAM_SMALL	16384u
-#define	STREAMS_FEW	512u
+#define	STREAMS_FEW	128u
 
 static atomic_uint streams;		/* now, of all servers */
 
