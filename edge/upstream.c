@@ -32,6 +32,7 @@
 
 #define	URL_MAX		8192		/* bytes, percent-coded */
 #define	REDIRECTS_MAX	3
+#define	RECEIVE_SIZE	131072L		/* bytes at once */
 #define	DISCARD_MAX	65536u		/* bytes of an error's body */
 #define	TICK_MS		1000		/* deadlines are looked at that often */
 #define	IDLE_MS		60000
@@ -208,6 +209,7 @@ set_common(CURL *c, const char *url, const struct limits *l, char *error)
 	(void)curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS,
 	    (long)l->connect_ms);
 	(void)curl_easy_setopt(c, CURLOPT_TCP_KEEPALIVE, 1L);
+	(void)curl_easy_setopt(c, CURLOPT_BUFFERSIZE, RECEIVE_SIZE);
 	return (0);
 }
 
