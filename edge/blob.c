@@ -19,7 +19,10 @@
 #include "edge/evict.h"
 #include "edge/table.h"
 #include "proto/check.h"
+#include "proto/clock.h"
 #include "proto/fd.h"
+
+#define	READ_SIZE	65536		/* bytes at once */
 
 static struct blob_store *
 store_alloc(uint64_t max_bytes, uint64_t min_free)
@@ -137,41 +140,22 @@ blob_get(struct blob_store *s, const struct digest *d, uint64_t size)
 	return (b);
 }
 
-/* Of any size, if that is known, and no hit. */
-static struct blob *
-look(struct blob_store *s, const struct digest *d)
-{
-	pthread_mutex_t *stripe = table_stripe(s, d);
-	struct blob *b;
-
-	(void)pthread_mutex_lock(stripe);
-	if ((b = table_find(s, d)) != NULL && table_complete(b) &&
-	    b->size != BLOB_UNSIZED)
-		atomic_fetch_add(&b->refs, 1);
-	else
-		b = NULL;
-	(void)pthread_mutex_unlock(stripe);
-	return (b);
-}
-
 int
-blob_store_each(struct blob_store *s, bool (*each)(void *arg, struct blob *b),
-    void *arg)
+blob_store_each(struct blob_store *s, bool (*each)(void *arg,
+    const struct digest *d), void *arg)
 {
+	unsigned first = (unsigned)clock_boot_ms(), i;
 	struct digest *v;
-	struct blob *b;
 	bool go = true;
 	ssize_t n, k;
-	unsigned i;
 
+	/* Whoever starts often comes to all of them some time. */
 	for (i = 0; i < TABLE_STRIPES && go; i++) {
-		if ((n = table_digests(s, i, &v)) == -1)
+		if ((n = table_digests(s, (first + i) % TABLE_STRIPES,
+		    &v)) == -1)
 			return (-1);
 		for (k = 0; k < n && go; k++)
-			if ((b = look(s, &v[k])) != NULL) {
-				go = each(arg, b);
-				blob_put(&b);
-			}
+			go = each(arg, &v[k]);
 		free(v);
 	}
 	return (0);
@@ -290,6 +274,85 @@ blob_read(struct blob *b, char *p)
 	}
 	fd_close(&fd);
 	return (ret);
+}
+
+/* Of any size, if that is known, and no hit. */
+static struct blob *
+find_any(struct blob_store *s, const struct digest *d)
+{
+	pthread_mutex_t *stripe = table_stripe(s, d);
+	struct blob *b;
+
+	(void)pthread_mutex_lock(stripe);
+	if ((b = table_find(s, d)) != NULL && table_complete(b) &&
+	    b->size != BLOB_UNSIZED)
+		atomic_fetch_add(&b->refs, 1);
+	else
+		b = NULL;
+	(void)pthread_mutex_unlock(stripe);
+	return (b);
+}
+
+int
+blob_look(struct blob_store *s, const struct digest *d)
+{
+	char name[BLOB_NAME];
+	struct blob *b;
+	struct stat st;
+	int fd;
+
+	if ((b = find_any(s, d)) == NULL) {
+		errno = ENOENT;
+		return (-1);
+	}
+	fd = openat(s->blobs, table_name(d, name),
+	    O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	/* One that cannot be opened now may be there again later. */
+	if ((fd == -1 && errno == ENOENT) || (fd != -1 &&
+	    fstat(fd, &st) == 0 && (uint64_t)st.st_size != b->size)) {
+		fd_close(&fd);
+		drop_copy(b);
+		errno = ENOENT;
+	}
+	blob_put(&b);
+	return (fd);
+}
+
+/* Whether all of it is what it should be now. */
+static bool
+is_good(struct blob *b)
+{
+	char buf[READ_SIZE];
+	struct sha256 *sha;
+	struct digest d;
+	ssize_t n = -1;
+	int fd;
+
+	if ((fd = blob_open(b)) == -1)
+		return (true);		/* dropped, or nobody can tell */
+	if ((sha = sha256_new()) != NULL) {
+		while ((n = read(fd, buf, sizeof(buf))) > 0)
+			sha256_add(sha, buf, (size_t)n);
+		sha256_end(sha, &d);
+	}
+	sha256_destroy(&sha);
+	fd_close(&fd);
+	return (n == -1 || digest_eq(&d, &b->digest));
+}
+
+void
+blob_found(struct blob_store *s, const struct digest *d, bool good)
+{
+	struct blob *b;
+
+	atomic_fetch_add(&s->scrubbed, 1);
+	if ((b = find_any(s, d)) == NULL)
+		return;
+	if (good)
+		blob_set_checked(b);
+	else if (!is_good(b))		/* nobody has mended it meanwhile */
+		drop_copy(b);
+	blob_put(&b);
 }
 
 char *

@@ -63,6 +63,8 @@ struct blob	*blob_get(struct blob_store *s, const struct digest *d,
 		    uint64_t size);
 /* Whether it is there; no hit, no reference. */
 bool		 blob_have(struct blob_store *s, const struct digest *d);
+/* Whether a partial file of it is there that nobody fills. */
+bool		 blob_partial_have(struct blob_store *s, const struct digest *d);
 void		 blob_put(struct blob **b);
 /*
  * Whether all its bytes were compared with its digest, by whoever did that, since
@@ -72,12 +74,21 @@ void		 blob_put(struct blob **b);
 bool		 blob_checked(const struct blob *b);
 void		 blob_set_checked(struct blob *b);
 /*
- * Calls each(arg, b) for all complete blobs whose size is known, in no order, with
- * no lock held, until it returns false; those that come or go meanwhile may be left
- * out.  -1: no memory.
+ * Calls each(arg, digest) for all complete blobs, from some place in the table on,
+ * in no order, with no lock held, until it returns false; those that come or go
+ * meanwhile may be left out.  -1: no memory.
  */
 int		 blob_store_each(struct blob_store *s,
-		    bool (*each)(void *arg, struct blob *b), void *arg);
+		    bool (*each)(void *arg, const struct digest *d), void *arg);
+/*
+ * For the scrub, which reads slowly and keeps nothing from being evicted.  look:
+ * a complete blob's file, for reading; -1: it is not there (ENOENT, or dropped for
+ * its size), or cannot be opened.  found: all of that file was read and is what it
+ * should be, or not; in that case it is read once more, and dropped for good.
+ */
+int		 blob_look(struct blob_store *s, const struct digest *d);
+void		 blob_found(struct blob_store *s, const struct digest *d,
+		    bool good);
 /*
  * All its bytes, verified against the digest; malloc'd, NUL behind them.  NULL:
  * errno (ENOMEM, or the blob was bad and has been dropped).  Keeps the
@@ -115,7 +126,8 @@ void		 blob_store_stats(struct blob_store *s, struct blob_stats *st);
  * close: not completed; keep it for later, or remove it.
  * reopen: a complete blob, not all of which is what it should be, becomes a
  * partial file that is open; fd, which is open for reading, is open for writing
- * then.  -1 (errno): the blob was dropped instead.  The reference stays.
+ * then.  -1 (errno): the blob was dropped instead, or (EBUSY) is not there or was
+ * found good.  The reference stays.
  */
 int		 blob_partial_open(struct blob_store *s,
 		    const struct digest *d, uint64_t size, bool *fresh);

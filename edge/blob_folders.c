@@ -18,7 +18,7 @@ blob_folders_open(const struct blob_store *s, int *blobs, int *partials)
 {
 	int fd = -1, ret = -1;
 
-	if (fd_mkdirs(AT_FDCWD, s->dir, 0755) == 0 &&
+	if (fd_mkdirs(AT_FDCWD, s->dir, 0750) == 0 &&
 	    (fd = fd_open_dir(AT_FDCWD, s->dir)) != -1 &&
 	    fd_mkdirs(fd, "blob", 0755) == 0 &&
 	    fd_mkdirs(fd, "partial", 0755) == 0 &&

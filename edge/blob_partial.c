@@ -92,6 +92,19 @@ blob_partial_open(struct blob_store *s, const struct digest *d, uint64_t size,
 	return (-1);
 }
 
+bool
+blob_partial_have(struct blob_store *s, const struct digest *d)
+{
+	pthread_mutex_t *stripe = table_stripe(s, d);
+	const struct blob *b;
+	bool have;
+
+	(void)pthread_mutex_lock(stripe);
+	have = (b = table_find(s, d)) != NULL && b->queue == Q_IDLE;
+	(void)pthread_mutex_unlock(stripe);
+	return (have);
+}
+
 int
 blob_partial_room(struct blob_store *s, uint64_t bytes)
 {
@@ -136,7 +149,8 @@ blob_partial_commit(struct blob_store *s, const struct digest *d, int fd)
 	return (0);
 }
 
-/* The name of a damaged blob's file becomes a partial file's, which fd is. */
+/* fd, open for reading on a damaged blob's file, is open for writing too, and the
+ * file's name a partial file's. */
 static int
 rename_back(struct blob_store *s, const struct digest *d, int fd)
 {
@@ -144,13 +158,11 @@ rename_back(struct blob_store *s, const struct digest *d, int fd)
 	int rw, ret = -1;
 
 	(void)table_name(d, name);
-	if (renameat(s->blobs, name, s->partials, name + 3) == -1)
+	if ((rw = openat(s->blobs, name, O_RDWR | O_CLOEXEC |
+	    O_NOFOLLOW)) == -1)
 		return (-1);
-	if ((rw = openat(s->partials, name + 3, O_RDWR | O_CLOEXEC |
-	    O_NOFOLLOW)) != -1)
-		ret = dup3(rw, fd, O_CLOEXEC) == -1 ? -1 : 0;
-	if (ret == -1)
-		(void)unlinkat(s->partials, name + 3, 0);
+	if (dup3(rw, fd, O_CLOEXEC) != -1)
+		ret = renameat(s->blobs, name, s->partials, name + 3);
 	fd_close(&rw);
 	return (ret);
 }
@@ -163,12 +175,15 @@ blob_partial_reopen(struct blob *b, int fd)
 
 	CHECK_OBJ(b, BLOB_MAGIC);
 	(void)pthread_mutex_lock(&s->lock);
-	if (!table_complete(b)) {
+	/* One that was found good meanwhile may be in use, file and all. */
+	if (!table_complete(b) || blob_checked(b)) {
 		(void)pthread_mutex_unlock(&s->lock);
-		errno = ENOENT;
+		errno = EBUSY;
 		return (-1);
 	}
 	table_damaged(b, "what is wrong of it will be fetched again");
+	if (b->charge != b->size)
+		table_size(b, b->size);
 	table_move(b, Q_FILLING, b->size);
 	(void)pthread_mutex_unlock(&s->lock);
 	ret = rename_back(s, &b->digest, fd);

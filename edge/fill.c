@@ -37,6 +37,7 @@ struct fills {
 	struct fill_queue ends;
 	LIST_HEAD(, fill) bucket[BUCKETS];
 	unsigned	 max, running, queued;
+	unsigned	 nchecking;	/* workers that look at files */
 	unsigned	 max_clients;	/* of one fill */
 	atomic_bool	 finish;	/* without clients, too */
 	atomic_uint	 nunstored;	/* of running; they count no more */
@@ -47,7 +48,7 @@ struct fills {
 	unsigned	 nworker;
 };
 
-static struct log_limit fail_limit, unstored_limit;
+static struct log_limit fail_limit, store_limit, unstored_limit;
 
 struct upstreams *
 fill_upstreams(const struct fill *fl)
@@ -69,6 +70,7 @@ fill_new(struct fills *f, const struct fill_want *w)
 	fl->digest = w->digest;
 	fl->size = w->size;
 	fl->stored = blob_have(f->store, &w->digest);
+	fl->on_disk = fl->stored || blob_partial_have(f->store, &w->digest);
 	fl->fd = -1;
 	atomic_init(&fl->refs, 1);
 	(void)pthread_mutex_init(&fl->lock, NULL);
@@ -250,7 +252,7 @@ retire(struct fill *fl)
 	if (fl->unstored != NULL)
 		atomic_fetch_sub(&f->nunstored, 1);
 	if (fl->stage == STAGE_DONE)
-		outcome = &f->done;
+		outcome = fl->asked ? &f->done : NULL;
 	else if (!fl->over)
 		outcome = &f->failed;
 	else
@@ -258,7 +260,8 @@ retire(struct fill *fl)
 	(void)pthread_mutex_unlock(&fl->lock);
 	(void)pthread_mutex_lock(&f->lock);
 	LIST_REMOVE(fl, chain);
-	(*outcome)++;
+	if (outcome != NULL)
+		(*outcome)++;
 	if (fl->counted)
 		f->running--;
 	(void)pthread_cond_broadcast(&f->work);
@@ -324,8 +327,9 @@ end_fill(struct fill *fl)
 	(void)pthread_mutex_unlock(&fl->lock);
 	if (written && ok && partial &&
 	    blob_partial_commit(s, &fl->digest, fl->fd) == -1) {
-		log_err("fill cannot store a finished file: %s",
-		    strerror(errno));
+		if (log_allowed(&store_limit, WARN_BURST))
+			log_err("fill cannot store a finished file: %s",
+			    strerror(errno));
 		ok = keep = false;
 		if (go_on_unstored(fl))
 			return;
@@ -386,6 +390,21 @@ has_elder(const struct fill *fl)
 	return (has);
 }
 
+/*
+ * What the store has waits for no upstream.  But to look at a large file takes long:
+ * half of the workers are kept for all else.  Locked.
+ */
+static bool
+may_open(const struct fills *f, const struct fill *fl, bool full)
+{
+
+	if (fl->urgent || f->stopping)
+		return (true);
+	if (fl->on_disk && f->nchecking >= WORKERS / 2)
+		return (false);
+	return (!full || fl->stored);
+}
+
 /* The next fill to start.  Locked. */
 static struct fill *
 next_open(struct fills *f)
@@ -394,14 +413,13 @@ next_open(struct fills *f)
 	    atomic_load(&f->nunstored)) >= f->max;
 	struct fill *fl;
 
-	/* What the store has waits for its elders alone. */
 	TAILQ_FOREACH(fl, &f->opens, work)
-		if ((!full || fl->urgent || fl->stored || f->stopping) &&
-		    !has_elder(fl))
+		if (may_open(f, fl, full) && !has_elder(fl))
 			break;
 	if (fl == NULL)
 		return (NULL);
 	TAILQ_REMOVE(&f->opens, fl, work);
+	f->nchecking += fl->on_disk;
 	f->queued--;
 	f->running++;
 	fl->counted = true;
@@ -413,14 +431,17 @@ work(void *arg)
 {
 	struct fills *f = arg;
 	struct fill *fl;
+	bool checks;
 
 	(void)pthread_mutex_lock(&f->lock);
 	for (;;) {
+		checks = false;
 		if ((fl = TAILQ_FIRST(&f->ends)) != NULL) {
 			TAILQ_REMOVE(&f->ends, fl, work);
 			(void)pthread_mutex_unlock(&f->lock);
 			end_fill(fl);
 		} else if ((fl = next_open(f)) != NULL) {
+			checks = fl->on_disk;
 			(void)pthread_mutex_unlock(&f->lock);
 			open_fill(fl);
 		} else if (f->quit && f->running == 0)
@@ -430,6 +451,10 @@ work(void *arg)
 			continue;
 		}
 		(void)pthread_mutex_lock(&f->lock);
+		if (checks) {
+			f->nchecking--;
+			(void)pthread_cond_signal(&f->work);
+		}
 	}
 	(void)pthread_mutex_unlock(&f->lock);
 	return (NULL);

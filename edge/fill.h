@@ -62,8 +62,8 @@ void		 fill_reader_destroy(struct fill_reader **r);
 /* It joined a fill that another had started. */
 bool		 fill_reader_collapsed(const struct fill_reader *r);
 
-/* An upstream was asked for some of it; else all so far was on the disk. */
-bool		 fill_reader_asked(const struct fill_reader *r);
+/* The store had it, and nobody was asked for any of it so far. */
+bool		 fill_reader_hit(const struct fill_reader *r);
 
 /* Whether the first byte can be read now. */
 enum fill_state { FILL_READY, FILL_WAIT, FILL_FAILED };
@@ -87,7 +87,8 @@ int		 fill_fetch(struct fills *f, const struct fill_want *w,
 		    struct blob **b);
 
 struct fills_stats {
-	uint64_t	started, done, failed;	/* since the start */
+	/* Since the start; what the store had is not among those done. */
+	uint64_t	started, done, failed;
 	uint64_t	unstored, left;	/* neither: no room; no readers any more */
 	unsigned	running, queued;	/* now */
 };

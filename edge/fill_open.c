@@ -17,7 +17,6 @@
 #include "proto/log.h"
 
 #define	CHECK_BUFFER	CHUNK_SIZE
-#define	LOOK_WAITING	64u		/* readers, for what comes next */
 
 static struct log_limit room_limit;
 
@@ -72,30 +71,29 @@ static size_t
 next_piece(const struct fill *fl, struct looked *l)
 {
 	const struct fill_reader *r;
-	unsigned n = 0;
 
 	while (l->low < fl->npiece &&
 	    (l->at[l->low / 8] >> l->low % 8 & 1) != 0)
 		l->low++;
 	if (fl->stage == STAGE_FAILED || fl->unstored != NULL)
 		return (fl->npiece);
-	TAILQ_FOREACH(r, &fl->waiting, link) {
-		if (n++ == LOOK_WAITING)
-			break;
+	/* Nobody waits for a stored file any more. */
+	if (!fl->partial && fl->nreader == 0)
+		return (fl->npiece);
+	TAILQ_FOREACH(r, &fl->waiting, link)
 		if (!r->whole && !was_looked_at(l, r->piece))
 			return (r->piece);
-	}
 	return (l->low);
 }
 
-/* Marks what the file already holds. */
-static void
+/* Marks what the file already holds.  False: not all of it was looked at. */
+static bool
 check_file(struct fill *fl)
 {
 	struct looked l = { .low = 0 };
+	bool has, all;
 	size_t piece;
 	void *buf;
-	bool has;
 
 	l.at = calloc(fl->npiece / 8 + 1, 1);
 	buf = malloc(CHECK_BUFFER);
@@ -113,8 +111,10 @@ check_file(struct fill *fl)
 			pull_mark(fl, piece);
 		fill_leave(fl);
 	}
+	all = l.low == fl->npiece;
 	free(l.at);
 	free(buf);
+	return (all);
 }
 
 static void
@@ -130,29 +130,39 @@ mark_all(struct fill *fl)
 
 enum opened { OPENED_NOTHING, OPENED, OPENED_IN_VAIN };
 
-/*
- * Looks at a blob that nobody has verified since the start.  If not all of it is
- * what it should be, it becomes a partial file, of which the rest is fetched.
- */
+/* What looking at a stored file has come to. */
 static enum opened
-check_blob(struct fill *fl, struct blob *b)
+judge_blob(struct fill *fl, struct blob *b, bool looked)
 {
-	bool all, failed, partial;
+	enum opened opened = OPENED;
+	bool all, reopen;
 
-	check_file(fl);
 	(void)pthread_mutex_lock(&fl->lock);
 	all = fl->nhave == fl->npiece;
-	failed = fl->stage == STAGE_FAILED;
+	reopen = !all && looked && fl->unstored == NULL;
+	if (!all && !looked && fl->stage != STAGE_FAILED) {
+		/* It stays as it is. */
+		if (fl->nreader == 0) {
+			fl->stage = STAGE_FAILED;
+			fl->over = true;
+		} else
+			opened = OPENED_IN_VAIN;
+	}
 	(void)pthread_mutex_unlock(&fl->lock);
 	if (all)
 		blob_set_checked(b);
-	if (all || failed)
-		return (OPENED);
-	partial = blob_partial_reopen(b, fl->fd) == 0;
+	if (!reopen)
+		return (opened);
+	reopen = blob_partial_reopen(b, fl->fd) == 0;
 	(void)pthread_mutex_lock(&fl->lock);
-	fl->partial = partial;
+	fl->partial = reopen;
+	if (!reopen)
+		opened = fl->nhave > 0 ? OPENED_IN_VAIN : OPENED_NOTHING;
 	(void)pthread_mutex_unlock(&fl->lock);
-	return (partial ? OPENED : OPENED_IN_VAIN);
+	/* Of which nobody has read a byte. */
+	if (opened == OPENED_NOTHING)
+		fd_close(&fl->fd);
+	return (opened);
 }
 
 /* The store's blob, where it has one. */
@@ -176,7 +186,7 @@ open_complete(struct fill *fl)
 	if (blob_checked(b))
 		mark_all(fl);
 	else
-		opened = check_blob(fl, b);
+		opened = judge_blob(fl, b, check_file(fl));
 	blob_put(&b);
 	return (opened);
 }
@@ -204,7 +214,7 @@ open_partial(struct fill *fl)
 	fl->partial = true;
 	(void)pthread_mutex_unlock(&fl->lock);
 	if (!fresh)
-		check_file(fl);
+		(void)check_file(fl);
 	return (true);
 }
 

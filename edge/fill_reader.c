@@ -18,6 +18,9 @@
 
 #define	WAKE_BATCH	64u
 #define	FETCH_LOOK_MS	500		/* fill_fetch() looks at stop */
+#define	READ_BURST	20		/* lines a second about files */
+
+static struct log_limit read_limit;
 
 /* The reader need not wait any more.  Fill locked. */
 static bool
@@ -136,7 +139,7 @@ fill_reader_collapsed(const struct fill_reader *r)
 }
 
 bool
-fill_reader_asked(const struct fill_reader *r)
+fill_reader_hit(const struct fill_reader *r)
 {
 	struct fill *fl = r->fill;
 	bool asked;
@@ -144,7 +147,7 @@ fill_reader_asked(const struct fill_reader *r)
 	(void)pthread_mutex_lock(&fl->lock);
 	asked = fl->asked;
 	(void)pthread_mutex_unlock(&fl->lock);
-	return (asked);
+	return (fl->stored && !asked);
 }
 
 /* Looks whether `piece` is there; if not, waits for it. */
@@ -248,8 +251,9 @@ read_piece(struct fill *fl, size_t piece, uint64_t off, void *p, size_t len)
 		;
 	if (n > 0)
 		return (is_stored(fl) ? n : 0);
-	log_err("fill cannot read its file: %s",
-	    n == 0 ? "it became shorter" : strerror(errno));
+	if (log_allowed(&read_limit, READ_BURST))
+		log_err("fill cannot read its file: %s",
+		    n == 0 ? "it became shorter" : strerror(errno));
 	return (fetch_again(fl) ? 0 : -1);
 }
 

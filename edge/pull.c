@@ -19,7 +19,7 @@
 
 #define	WARN_BURST	20		/* lines a second about faults */
 
-static struct log_limit warn_limit;
+static struct log_limit warn_limit, write_limit;
 
 bool
 pull_piece_ok(const struct fill *fl, size_t piece, const void *p, size_t len)
@@ -67,7 +67,8 @@ write_piece(struct fill *fl, const void *p, size_t len, uint64_t off)
 	    blob_partial_room(fills_store(fl->fills), len) == 0 &&
 	    fd_pwrite_all(fl->fd, p, len, (off_t)off) == 0)
 		return (0);
-	log_err("fill cannot write to the cache: %s", strerror(errno));
+	if (log_allowed(&write_limit, WARN_BURST))
+		log_err("fill cannot write to the cache: %s", strerror(errno));
 	return (-1);
 }
 

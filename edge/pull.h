@@ -59,7 +59,8 @@ struct fill {
 	uint8_t		*rows;		/* NULL: verified by its digest */
 	char		*set, *path;
 	atomic_uint	 refs;
-	bool		 stored;	/* to be verified only, it seems */
+	bool		 stored;	/* complete: to be verified only */
+	bool		 on_disk;	/* at least a part of it, likewise */
 	int		 fd;		/* set before STAGE_RUNNING */
 
 	/* fills->lock */

@@ -2,14 +2,13 @@
 /*
  * Scrubbing: a thread that reads every blob of the store at a bounded rate and
  * compares it with its name.  A bad one is dropped, and filled again when it is
- * next asked for.  It holds no lock while it reads.  Started and stopped by main.
+ * next asked for.  It holds no lock and no reference while it reads.  Started and stopped by main.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "edge/scrub.h"
-#include "edge/table.h"
 #include "proto/check.h"
 #include "proto/fd.h"
 #include "proto/log.h"
@@ -18,6 +17,7 @@
 #define	SCRUB_MAGIC	0x73637265u
 #define	REST_MS		3600000		/* between two rounds */
 #define	COUNTING_MS	1000		/* looks whether sizes are known */
+#define	TROUBLE_MS	60000		/* after a file that cannot be read */
 
 struct edge_scrub {
 	unsigned	 magic;
@@ -30,34 +30,31 @@ struct edge_scrub {
 
 /* Reads one blob to its end; false: stop. */
 static bool
-check_one(void *arg, struct blob *b)
+check_one(void *arg, const struct digest *d)
 {
 	struct edge_scrub *s = arg;
 	struct digest got;
-	bool good, go = true;
-	int fd;
+	int fd, e = 0;
 
 	if (!pace_rest(&s->pace, 0))
 		return (false);
-	if ((fd = blob_open(b)) == -1)
-		return (true);		/* dropped, or next time */
-	if (pace_digest(&s->pace, fd, s->sha, s->piece, &got) == 0)
-		good = digest_eq(&got, &b->digest);
-	else {
-		go = errno != ECANCELED;
-		good = false;
-	}
+	if ((fd = blob_look(s->store, d)) == -1)
+		e = errno;
+	else if (pace_digest(&s->pace, fd, s->sha, s->piece, &got) == -1)
+		e = errno;
 	fd_close(&fd);
-	if (!go)
+	switch (e) {
+	case 0:
+		blob_found(s->store, d, digest_eq(&got, d));
+		/* FALLTHROUGH */
+	case ENOENT:
+		return (true);
+	case ECANCELED:
 		return (false);
-	atomic_fetch_add(&s->store->scrubbed, 1);
-	if (good)
-		blob_set_checked(b);
-	else {
-		atomic_fetch_add(&b->refs, 1);
-		blob_drop(&b);
+	default:			/* the disk's trouble; it may end */
+		log_err("scrub cannot read the cache: %s", strerror(e));
+		return (pace_rest(&s->pace, TROUBLE_MS));
 	}
-	return (true);
 }
 
 /* Until it is known how large the blobs should be.  False: stop. */

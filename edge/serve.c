@@ -342,7 +342,7 @@ get_filled(struct state *st, struct httpd_request *r, struct serve_body *out)
 		httpd_wait(r);
 		return (SERVE_WAITING);
 	case FILL_READY:
-		out->hit = !fill_reader_asked(st->reader);
+		out->hit = fill_reader_hit(st->reader);
 		out->collapsed = !out->hit &&
 		    fill_reader_collapsed(st->reader);
 		out->body = httpd_body_stream(stream_read, stream_release,
@@ -378,6 +378,9 @@ find_file(struct edge_serve *e, struct httpd_request *r,
 		if (new_reader(e, r, f, a) == -1)
 			return (SERVE_UNAVAILABLE);
 		st = httpd_state(r);
+		if (!fill_reader_hit(st->reader))
+			atomic_fetch_add_explicit(&e->misses, 1,
+			    memory_order_relaxed);
 	}
 	got = get_filled(st, r, out);
 	/* It may be complete by another's fill that ended in between.  Once: what
@@ -397,9 +400,8 @@ get_file(void *arg, struct httpd_request *r, const struct serve_file *f,
 	struct edge_serve *e = arg;
 	enum serve_got got = find_file(e, r, f, a, out);
 
-	if (got == SERVE_BODY)
-		atomic_fetch_add_explicit(out->hit ? &e->hits : &e->misses, 1,
-		    memory_order_relaxed);
+	if (got == SERVE_BODY && out->hit)
+		atomic_fetch_add_explicit(&e->hits, 1, memory_order_relaxed);
 	return (got);
 }
 

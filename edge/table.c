@@ -15,9 +15,9 @@
 
 #define	BUCKETS_MIN	8u		/* of a stripe that holds something */
 #define	BUCKETS_MAX	(1u << 20)
-#define	WARN_BURST	20		/* lines a second about damage */
+#define	WARN_BURST	20		/* lines a second of a kind */
 
-static struct log_limit damage_limit;
+static struct log_limit damage_limit, remove_limit;
 
 void
 table_init(struct blob_store *s)
@@ -300,7 +300,8 @@ remove_file(const struct blob *b, bool partial)
 
 	(void)table_name(&b->digest, name);
 	if (unlinkat(partial ? s->partials : s->blobs,
-	    partial ? name + 3 : name, 0) == -1 && errno != ENOENT)
+	    partial ? name + 3 : name, 0) == -1 && errno != ENOENT &&
+	    log_allowed(&remove_limit, WARN_BURST))
 		log_err("store cannot remove blob=%s: %s", name + 3,
 		    strerror(errno));
 }

@@ -14,7 +14,7 @@
 #include "proto/buf.h"
 #include "proto/metrics.h"
 
-#define	TEXT_MAX	(8u << 20)	/* bytes */
+#define	TEXT_MAX	(64u << 20)	/* bytes */
 #define	NAME_SIZE	192u
 #define	LABELS_SIZE	1024u
 #define	PREFIX		"pkgcast"
@@ -101,27 +101,23 @@ static void
 add_array(struct buf *b, const struct at *at, const char *member,
     json_t *a)
 {
-	const char *text, *instance;
+	static const char *const names[] = { "name", "url", "instance" };
+	const size_t nnames = sizeof(names) / sizeof(names[0]);
 	char key[NAME_SIZE], number[24];
+	const char *text;
 	struct at below;
 	json_t *o;
-	size_t i;
+	size_t i, k;
 
 	one_of(member, key);
 	for (i = 0; i < json_array_size(a); i++) {
 		if (!json_is_object(o = json_array_get(a, i)))
 			continue;
 		below = *at;
-		if ((text = json_string_value(json_object_get(o,
-		    "name"))) == NULL &&
-		    (text = json_string_value(json_object_get(o,
-		    "url"))) == NULL) {
-			(void)snprintf(number, sizeof(number), "%zu", i);
-			text = number;
-		}
-		instance = json_string_value(json_object_get(o, "instance"));
-		if (extend_labels(&below, key, text) && (instance == NULL ||
-		    extend_labels(&below, "instance", instance)))
+		(void)snprintf(number, sizeof(number), "%zu", i);
+		for (text = NULL, k = 0; text == NULL && k < nnames; k++)
+			text = json_string_value(json_object_get(o, names[k]));
+		if (extend_labels(&below, key, text != NULL ? text : number))
 			add_object(b, &below, o);
 	}
 }
@@ -201,6 +197,7 @@ metrics_of(char **text, size_t *len)
 		return (NULL);
 	add_object(&b, &at, o);
 	json_decref(o);
+	(void)buf_adds(&b, "");		/* even if there is nothing */
 	if (!b.failed && (out = buf_take(&b, len)) != NULL)
 		out = sorted(out, *len);
 	buf_free(&b);

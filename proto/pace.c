@@ -3,13 +3,17 @@
  * Pauses of threads that work in the background.  Called by the scrubs of master
  * and edge, on their threads, and by their owners.
  */
+#include <sys/param.h>
+
 #include <errno.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "proto/clock.h"
 #include "proto/pace.h"
 
-#define	PAUSED_MS	10000		/* looks whether it may go on */
+#define	PAUSED_MS	10000		/* at most without a look around */
+#define	PAUSE_MIN_MS	10		/* shorter ones are saved up */
 
 void
 pace_init(struct pace *p, uint64_t bytes_per_s)
@@ -23,6 +27,7 @@ pace_init(struct pace *p, uint64_t bytes_per_s)
 	(void)pthread_condattr_destroy(&attr);
 	p->stop = false;
 	p->rate = bytes_per_s;
+	p->owed = 0;
 }
 
 void
@@ -39,6 +44,7 @@ pace_set(struct pace *p, uint64_t bytes_per_s)
 
 	(void)pthread_mutex_lock(&p->lock);
 	p->rate = bytes_per_s;
+	(void)pthread_cond_broadcast(&p->change);
 	(void)pthread_mutex_unlock(&p->lock);
 }
 
@@ -52,8 +58,8 @@ pace_stop(struct pace *p)
 	(void)pthread_mutex_unlock(&p->lock);
 }
 
-/* Locked.  False: stop. */
-static bool
+/* For ms milliseconds, or until something changed.  Locked. */
+static void
 sleep_ms(struct pace *p, int64_t ms)
 {
 	struct timespec t;
@@ -65,35 +71,50 @@ sleep_ms(struct pace *p, int64_t ms)
 		t.tv_sec++;
 		t.tv_nsec -= 1000000000;
 	}
-	while (!p->stop && pthread_cond_timedwait(&p->change, &p->lock,
-	    &t) == 0)
-		;
-	return (!p->stop);
+	(void)pthread_cond_timedwait(&p->change, &p->lock, &t);
 }
 
 bool
 pace_rest(struct pace *p, int64_t ms)
 {
+	int64_t end = clock_boot_ms() + ms, left;
 	bool go;
 
 	(void)pthread_mutex_lock(&p->lock);
-	go = sleep_ms(p, ms);
-	while (go && p->rate == 0)
-		go = sleep_ms(p, PAUSED_MS);
+	while (!p->stop && (left = end - clock_boot_ms()) > 0)
+		sleep_ms(p, left);
+	while (!p->stop && p->rate == 0)
+		sleep_ms(p, PAUSED_MS);
+	go = !p->stop;
 	(void)pthread_mutex_unlock(&p->lock);
 	return (go);
 }
 
-/* What n bytes cost. */
+/* How long what is owed takes.  Locked; the rate is not 0. */
+static int64_t
+owed_ms(const struct pace *p)
+{
+
+	return ((int64_t)MIN(p->owed * 1000 / p->rate, PAUSED_MS));
+}
+
+/* What n bytes more cost, as soon as that is worth a pause.  False: stop. */
 static bool
 pay(struct pace *p, size_t n)
 {
-	uint64_t rate;
+	int64_t begin;
 
 	(void)pthread_mutex_lock(&p->lock);
-	rate = p->rate;
+	p->owed += n;
+	while (!p->stop && p->rate > 0 && owed_ms(p) >= PAUSE_MIN_MS) {
+		begin = clock_boot_ms();
+		sleep_ms(p, owed_ms(p));
+		if (p->rate > 0)
+			p->owed -= MIN(p->owed, p->rate *
+			    (uint64_t)(clock_boot_ms() - begin) / 1000);
+	}
 	(void)pthread_mutex_unlock(&p->lock);
-	return (pace_rest(p, rate == 0 ? 0 : (int64_t)(n * 1000 / rate)));
+	return (pace_rest(p, 0));
 }
 
 int

@@ -20,6 +20,7 @@ struct pace {
 	pthread_cond_t	 change;
 	bool		 stop;
 	uint64_t	 rate;		/* bytes a second; 0: paused */
+	uint64_t	 owed;		/* bytes that were not paid for yet */
 };
 
 void	pace_init(struct pace *p, uint64_t bytes_per_s);
