@@ -13,6 +13,7 @@ Every byte is compared with the known content as it comes."""
 import json
 import os
 import random
+import resource
 import select
 import socket
 import struct
@@ -20,6 +21,9 @@ import subprocess
 import sys
 import time
 
+WAIT = 300                              # seconds that a Gate holds, at most
+# The edge that waits for a Gate must not give up before.
+PATIENT = ("--edge-option", "fill.first-byte=%d" % (2 * WAIT))
 ROLES = ("whole", "slow", "vanish", "last")
 BLOCK = 65536
 HEAD_MAX = 4096
@@ -147,6 +151,12 @@ class Clients:
 
 def main():
     job = json.loads(sys.argv[1])
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = sum(job["roles"].values()) + 64
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        sys.exit("crowd_clients: %d files may be open at once; needed are %d: "
+                 "raise the hard limit" % (hard, wanted))
     clients = Clients(job)
     clients.ask()
     print(json.dumps({"asked": time.monotonic()}), flush=True)
@@ -187,7 +197,7 @@ class Gate:
 
     def __call__(self, path, sock, head, body):
         if self.digest in path:
-            self.event.wait(60)
+            assert self.event.wait(WAIT)
         return False
 
 

@@ -2,6 +2,7 @@
 """Small file systems for tests that fill, freeze or break them.  Linux, root."""
 import os
 import shutil
+import time
 
 from slow import Unavailable, run, write
 
@@ -43,12 +44,24 @@ class Tmpfs:
         os.unlink(self.path("other"))
 
     def read_only(self, yes):
-        run("mount", "-o", "remount,%s" % ("ro" if yes else "rw"), self.mount)
+        """A file that was just closed may be busy for a moment."""
+        for left in range(50, -1, -1):
+            try:
+                run("mount", "-o", "remount,%s" % ("ro" if yes else "rw"),
+                    self.mount)
+                return
+            except Unavailable:
+                if left == 0:
+                    raise
+                time.sleep(0.1)
 
     def close(self):
         """Its processes must have ended."""
         if self.mounted:
-            run("umount", self.mount)
+            try:
+                run("umount", self.mount)
+            except Unavailable:         # nothing may stay mounted
+                run("umount", "-l", self.mount)
             self.mounted = False
         shutil.rmtree(self.where, ignore_errors=True)
 

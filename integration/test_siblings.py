@@ -9,7 +9,7 @@ import urllib.parse
 
 import pytest
 
-from conftest import get, make_tree, sha256, until
+from conftest import SLOW, get, make_tree, sha256, until
 from proxy import Upstream
 
 MB = 1 << 20
@@ -127,7 +127,7 @@ def test_a_sibling_that_has_nothing_costs_one_short_answer(pair):
 def test_many_ranges_of_one_file_ask_the_sibling_once(pair):
     """That it is not there is remembered for as long as the fill lasts."""
     p = pair()
-    p.master.rate = 4 * MB
+    p.master.rate = 4 * MB // SLOW
     name = "All/big.pkg"
     c = p.content[name]
     first = get(p.one, "/demo/" + name, headers={"Range": "bytes=0-0"})
@@ -160,7 +160,7 @@ def test_a_sibling_that_is_filling_says_that_it_has_not(pair):
     """So nobody waits for whom waits, and two that ask each other never do."""
     p = pair()
     name = "All/big.pkg"
-    p.other.rate = MB
+    p.other.rate = MB // SLOW
     u = urllib.parse.urlsplit(p.two)
     c = http.client.HTTPConnection(u.hostname, u.port, timeout=60)
     c.request("GET", "/demo/" + name)
@@ -224,7 +224,7 @@ def test_a_sibling_that_is_gone_is_asked_once(pair):
 
 
 def test_a_sibling_that_hangs_costs_one_timeout(pair):
-    p = pair("--edge-option", "first-byte=1")
+    p = pair("--edge-option", "first-byte=%d" % (2 * SLOW))
     p.sibling.silent = True
     for name in p.content:
         p.get(p.one, name)
