@@ -68,18 +68,22 @@ was_looked_at(const struct looked *l, size_t piece)
 
 /* What to look at next, npiece: nothing more.  Fill locked. */
 static size_t
-next_piece(const struct fill *fl, struct looked *l)
+next_piece(struct fill *fl, struct looked *l)
 {
 	const struct fill_reader *r;
 
 	while (l->low < fl->npiece &&
 	    (l->at[l->low / 8] >> l->low % 8 & 1) != 0)
 		l->low++;
-	if (fl->stage == STAGE_FAILED || fl->unstored != NULL)
+	if (l->low == fl->npiece || fl->stage == STAGE_FAILED ||
+	    fl->unstored != NULL)
 		return (fl->npiece);
-	/* Nobody waits for a stored file any more. */
-	if (!fl->partial && fl->nreader == 0)
+	/* A stored file that nobody waits for any more stays as it is. */
+	if (!fl->partial && fl->nreader == 0) {
+		fl->stage = STAGE_FAILED;
+		fl->over = true;
 		return (fl->npiece);
+	}
 	TAILQ_FOREACH(r, &fl->waiting, link)
 		if (!r->whole && !was_looked_at(l, r->piece))
 			return (r->piece);
@@ -140,14 +144,8 @@ judge_blob(struct fill *fl, struct blob *b, bool looked)
 	(void)pthread_mutex_lock(&fl->lock);
 	all = fl->nhave == fl->npiece;
 	reopen = !all && looked && fl->unstored == NULL;
-	if (!all && !looked && fl->stage != STAGE_FAILED) {
-		/* It stays as it is. */
-		if (fl->nreader == 0) {
-			fl->stage = STAGE_FAILED;
-			fl->over = true;
-		} else
-			opened = OPENED_IN_VAIN;
-	}
+	if (!all && !looked && fl->stage != STAGE_FAILED)
+		opened = OPENED_IN_VAIN;	/* for want of memory */
 	(void)pthread_mutex_unlock(&fl->lock);
 	if (all)
 		blob_set_checked(b);

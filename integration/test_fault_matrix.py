@@ -12,13 +12,13 @@ import urllib.parse
 
 import pytest
 
-from conftest import boxes_below, get, make_tree, until
+from conftest import SLOW, boxes_below, get, make_tree, until
 from proxy import Upstream, reset
 
 CHUNK = 262144
 SIZES = {"small": 1000, "chunk": CHUNK, "many": 3 * CHUNK + 77}
 TAIL = 500                              # bytes of the range, at the end
-CERTAIN = 1                             # seconds, of the limits below
+CERTAIN = 2                             # seconds, of the limits below
 
 
 # What the faulty upstream sends, of its socket, the true head and the body.

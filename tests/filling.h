@@ -140,10 +140,13 @@ send_body(struct server *s, int fd, size_t from, size_t to)
 		(void)snprintf(size, sizeof(size), "%zx\r\n", n);
 		if (s->mode == CHUNKED && send_text(fd, size) == -1)
 			return (-1);
-		if (send_all(fd, piece, n) == -1 ||
-		    (s->mode == CHUNKED && send_text(fd, "\r\n") == -1))
-			return (-1);
+		/* Whoever has got them may ask how many at once. */
 		atomic_fetch_add(&s->sent, n);
+		if (send_all(fd, piece, n) == -1 ||
+		    (s->mode == CHUNKED && send_text(fd, "\r\n") == -1)) {
+			atomic_fetch_sub(&s->sent, n);
+			return (-1);
+		}
 	}
 	return (s->mode == CHUNKED ? send_text(fd, "0\r\n\r\n") : 0);
 }
