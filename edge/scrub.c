@@ -43,18 +43,15 @@ check_one(void *arg, const struct digest *d)
 	else if (pace_digest(&s->pace, fd, s->sha, s->piece, &got) == -1)
 		e = errno;
 	fd_close(&fd);
-	switch (e) {
-	case 0:
-		blob_found(s->store, d, digest_eq(&got, d));
-		/* FALLTHROUGH */
-	case ENOENT:
-		return (true);
-	case ECANCELED:
+	if (e == ECANCELED)
 		return (false);
-	default:			/* the disk's trouble; it may end */
-		log_err("scrub cannot read the cache: %s", strerror(e));
-		return (pace_rest(&s->pace, TROUBLE_MS));
-	}
+	if (e == 0)
+		blob_found(s->store, d, digest_eq(&got, d));
+	if (e == 0 || e == ENOENT)
+		return (true);
+	/* The disk's trouble, which may end. */
+	log_err("scrub cannot read the cache: %s", strerror(e));
+	return (pace_rest(&s->pace, TROUBLE_MS));
 }
 
 /* Until it is known how large the blobs should be.  False: stop. */
