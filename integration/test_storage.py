@@ -70,6 +70,19 @@ class Edge:
         assert a.status == 200 and a.body == self.content(name), name
         return a
 
+    def while_it_comes(self, name, what):
+        """Has what() happen in the middle of a slow download, which is right."""
+        self.up.rate = 4 * MB
+        got = []
+        client = threading.Thread(target=lambda: got.append(self.get(name)))
+        before = self.up.body_bytes
+        client.start()
+        until(lambda: self.up.body_bytes > before + MB)
+        what()
+        client.join()
+        assert got
+        self.up.rate = None
+
     def hits(self, name):
         """Asks, and whether it was stored already."""
         return "; hit" in self.get(name).cache_status
@@ -200,16 +213,7 @@ def test_folders_that_are_removed(edge, gone):
         e.get(name)
     e.stores(*sizes("b"))
 
-    e.up.rate = 4 * MB
-    got = []
-    client = threading.Thread(target=lambda: got.append(e.get("slow")))
-    before = e.up.body_bytes
-    client.start()
-    until(lambda: e.up.body_bytes > before + MB)
-    shutil.rmtree(where)
-    client.join()
-    assert got
-    e.up.rate = None
+    e.while_it_comes("slow", lambda: shutil.rmtree(where))
     e.stores("slow", "late")
     assert e.counter("fills_failed") == 0
     # A start finds what is there, and a set that is published is taken.
@@ -243,16 +247,7 @@ def test_a_file_system_with_an_error(disk, edge):
     e = edge(d.path("cache"))
     e.publish(dict(sizes("a"), slow=LARGE))
     e.stores(*sizes("a"))
-    e.up.rate = 4 * MB
-    got = []
-    client = threading.Thread(target=lambda: got.append(e.get("slow")))
-    before = e.up.body_bytes
-    client.start()
-    until(lambda: e.up.body_bytes > before + MB)
-    d.fail()
-    client.join()
-    assert got
-    e.up.rate = None
+    e.while_it_comes("slow", d.fail)
     e.get("slow")
     for name in sizes("a"):
         assert e.hits(name)
