@@ -74,6 +74,8 @@ MAN =		edge/pkgcast-edge.8 master/pkgcast-master.8 master/pkgcast.1 \
 		proto/pkgcast-formats.5 proto/pkgcast-protocol.7 \
 		proto/pkgcast.conf.5
 PROGRAMS =	master/pkgcast master/pkgcast-master edge/pkgcast-edge
+# Many edges in one process, for integration/swarm.
+SWARM =		tests/swarm
 # Order matters to the linker: users before what they use.
 ARCHIVES =	master/libmaster.a edge/libedge.a keys/libkeys.a proto/libproto.a
 
@@ -83,7 +85,7 @@ ARCHIVES =	master/libmaster.a edge/libedge.a keys/libkeys.a proto/libproto.a
 all:
 	@sh integration/deps build
 	@$(MAKE) programs
-programs: $(PROGRAMS)
+programs: $(PROGRAMS) $(SWARM)
 
 .c.o:
 	$(COMPILE) -c -o $@ $<
@@ -109,6 +111,9 @@ master/pkgcast-master: master/main.o master/libmaster.a $(BOTH)
 	$(LD) -o $@ master/main.o master/libmaster.a $(BOTH) $(LIBS)
 edge/pkgcast-edge: edge/main.o edge/libedge.a $(BOTH)
 	$(LD) -o $@ edge/main.o edge/libedge.a $(BOTH) $(LIBS)
+tests/swarm: tests/swarm.o edge/libedge.a $(BOTH)
+	$(LD) -o $@ tests/swarm.o edge/libedge.a $(BOTH) $(LIBS)
+
 $(TESTS:.c=) $(FUZZ:.c=) $(MEASURES:.c=): $(ARCHIVES)
 
 # The whole test suite; `checks` is what is run once all is installed, and by
@@ -204,7 +209,7 @@ install: programs
 
 clean:
 	rm -rf build
-	rm -f */*.o */*.d */*.a $(PROGRAMS) $(TESTS:.c=) $(FUZZ:.c=) \
+	rm -f */*.o */*.d */*.a $(PROGRAMS) $(SWARM) $(TESTS:.c=) $(FUZZ:.c=) \
 	    $(MEASURES:.c=)
 
 .PHONY: all programs check checks unit demo bench bench-parts bench-store crowd torture \
@@ -213,4 +218,4 @@ clean:
 
 # On one line: bmake reads no list of files that goes over several.
 DEPS =		$(PROTO:.c=.d) $(KEYS:.c=.d) $(MASTER:.c=.d) $(COMMAND:.c=.d) $(EDGE:.c=.d) $(TESTS:.c=.d) $(FUZZ:.c=.d)
--include $(DEPS) master/main.d master/pkgcast.d edge/main.d $(MEASURES:.c=.d)
+-include $(DEPS) master/main.d master/pkgcast.d edge/main.d tests/swarm.d $(MEASURES:.c=.d)

@@ -3,7 +3,8 @@
  * The only file that names ZeroMQ: the subscriber that hears announcements and
  * the dealer that renews the lease, both owned by one thread, which never waits
  * for anything but them.  What arrives is capped, checked for form and handed to
- * follow.c; what it means is decided there.
+ * follow.c; what it means is decided there.  The thread can own many links: an
+ * edge has one, a swarm of test edges thousands.
  *
  * There are no ZMTP heartbeats (an aborting assertion of libzmq 4.3): a link
  * that gives no lease reply for a while is made anew, which also reaches a
@@ -29,6 +30,7 @@
 #include "proto/log.h"
 
 #define	LINK_MAGIC	0x6c696e6b
+#define	LINKS_MAGIC	0x6c696e73
 #define	RENEW_MS	3000
 #define	RENEW_MIN_MS	100
 #define	RENEW_RETRY_MS	1000		/* when a renewal could not be made */
@@ -45,6 +47,7 @@
 #define	FRAME_EXTRA	64		/* what CURVE adds to a frame */
 #define	ANNOUNCE_FRAMES	3
 #define	KIND_MAX	16		/* "prepare", "commit" */
+#define	SOCKETS		2		/* of a link */
 
 struct frame {
 	char			*data;
@@ -54,17 +57,28 @@ struct frame {
 struct link {
 	unsigned		 magic;
 	struct link_conf	 conf;
-	pthread_t		 thread;
-	int			 wake[2];	/* pipe: [1] any thread */
-	atomic_bool		 stop;
-	void			*zmq;		/* below: link's thread only */
-	void			*sub, *dealer;
+	struct links		*links;
+	atomic_bool		 asked;		/* to renew: any thread */
+	void			*sub, *dealer;	/* below: the thread only */
 	int64_t			 next_ms;	/* renewal, boot clock */
 	int64_t			 silent_ms;	/* then sockets are made anew */
+	int64_t			 retry_ms;	/* not opened before that */
 	int64_t			 every_ms;	/* between renewals */
-	char			 text[MESSAGE_MAX];	/* received */
 	_Atomic int64_t		 last_reply;
 	_Atomic uint64_t	 renewals, replies, announcements, sockets;
+};
+
+struct links {
+	unsigned		 magic;
+	void			*zmq;
+	int			 wake[2];	/* pipe: [1] any thread */
+	atomic_bool		 stop;
+	bool			 started;
+	pthread_t		 thread;
+	size_t			 n, max;
+	struct link		**link;
+	zmq_pollitem_t		*item;		/* the pipe, then each link's */
+	char			 text[MESSAGE_MAX];	/* received */
 };
 
 bool
@@ -103,7 +117,7 @@ new_socket(struct link *l, int type, int64_t max)
 	const struct link_conf *c = &l->conf;
 	void *s;
 
-	if ((s = zmq_socket(l->zmq, type)) == NULL)
+	if ((s = zmq_socket(l->links->zmq, type)) == NULL)
 		return (NULL);
 	if (set_int(s, ZMQ_LINGER, 0) == -1 ||
 	    set_int(s, ZMQ_IPV6, 1) == -1 ||
@@ -239,7 +253,7 @@ drain_sub(struct link *l)
 	char set[SET_NAME_MAX], kind[KIND_MAX];
 	struct frame frame[ANNOUNCE_FRAMES] = {
 		{ set, sizeof(set), 0 }, { kind, sizeof(kind), 0 },
-		{ l->text, HEAD_MAX, 0 },
+		{ l->links->text, HEAD_MAX, 0 },
 	};
 	int n = 1;
 
@@ -280,7 +294,7 @@ take_reply(struct link *l, const struct frame *frame, int n)
 static void
 drain_dealer(struct link *l)
 {
-	struct frame frame = { l->text, sizeof(l->text), 0 };
+	struct frame frame = { l->links->text, sizeof(l->links->text), 0 };
 	int n = 1;
 
 	for (int turn = 0; n > 0 && turn < DRAIN_MAX; turn++)
@@ -315,162 +329,219 @@ renew(struct link *l)
 	renew_free(&r);
 }
 
-/* Empties the pipe; true when somebody asked for a renewal. */
-static bool
-woken(struct link *l)
-{
-	char buf[64];
-	bool any = false;
-
-	while (read(l->wake[0], buf, sizeof(buf)) > 0)
-		any = true;
-	return (any);
-}
-
 /* Sockets cannot be had now: no memory, no descriptors. */
 static void
-pause_link(struct link *l)
+try_later(struct link *l, int64_t now)
 {
 	static struct log_limit limit;
-	struct pollfd p = { .fd = l->wake[0], .events = POLLIN };
 
 	if (log_allowed(&limit, 1))
 		log_warn("link not opened reason=\"%s\"",
 		    zmq_strerror(errno));
-	if (poll(&p, 1, RENEW_RETRY_MS) > 0)
-		(void)woken(l);
+	l->retry_ms = now + RENEW_RETRY_MS;
 }
 
-static void
-turn(struct link *l)
+/*
+ * What the link waits for, from now on, in its two items; the moment when its
+ * turn comes in any case.
+ */
+static int64_t
+link_wants(struct link *l, zmq_pollitem_t item[SOCKETS], int64_t now)
 {
-	zmq_pollitem_t item[3];
-	int64_t now = clock_boot_ms(), until;
-	bool due = now >= l->next_ms;
+	bool due;
 
-	until = due || l->silent_ms < l->next_ms ? l->silent_ms : l->next_ms;
-	memset(item, 0, sizeof(item));
+	if (l->sub == NULL && now >= l->retry_ms && open_sockets(l) == -1)
+		try_later(l, now);
+	if (atomic_exchange(&l->asked, false))
+		l->next_ms = now;
+	memset(item, 0, SOCKETS * sizeof(*item));
+	if (l->sub == NULL) {
+		/* Both unused: a descriptor that poll() passes over. */
+		item[0].fd = item[1].fd = -1;
+		return (l->retry_ms);
+	}
+	due = now >= l->next_ms;
 	item[0].socket = l->sub;
 	item[0].events = ZMQ_POLLIN;
 	item[1].socket = l->dealer;
 	item[1].events = (short)(ZMQ_POLLIN | (due ? ZMQ_POLLOUT : 0));
-	item[2].fd = l->wake[0];
-	item[2].events = ZMQ_POLLIN;
-	if (zmq_poll(item, 3, until > now ? (long)(until - now) : 0) == -1)
+	return (due || l->silent_ms < l->next_ms ? l->silent_ms : l->next_ms);
+}
+
+static void
+link_turn(struct link *l, const zmq_pollitem_t item[SOCKETS])
+{
+
+	if (l->sub == NULL)
 		return;
-	if (item[2].revents != 0 && woken(l))
-		l->next_ms = now;
 	if (item[0].revents & ZMQ_POLLIN)
 		drain_sub(l);
 	if (item[1].revents & ZMQ_POLLIN)
 		drain_dealer(l);
 	if (item[1].revents & ZMQ_POLLOUT)
 		renew(l);
+	if (clock_boot_ms() >= l->silent_ms) {
+		log_debug("link made anew: no lease reply for %d s",
+		    SILENCE_MS / 1000);
+		close_sockets(l);
+	}
+}
+
+static void
+turn(struct links *ls)
+{
+	int64_t now = clock_boot_ms(), until = INT64_MAX, at;
+	char buf[64];
+
+	for (size_t i = 0; i < ls->n; i++) {
+		at = link_wants(ls->link[i], &ls->item[1 + SOCKETS * i], now);
+		if (at < until)
+			until = at;
+	}
+	if (zmq_poll(ls->item, (int)(1 + SOCKETS * ls->n), until > now ?
+	    (long)(until - now) : 0) == -1)
+		return;
+	if (ls->item[0].revents != 0)
+		while (read(ls->wake[0], buf, sizeof(buf)) > 0)
+			continue;
+	for (size_t i = 0; i < ls->n; i++)
+		link_turn(ls->link[i], &ls->item[1 + SOCKETS * i]);
 }
 
 static void *
 run(void *arg)
 {
-	struct link *l = arg;
+	struct links *ls = arg;
 
-	CHECK_OBJ(l, LINK_MAGIC);
-	while (!atomic_load(&l->stop)) {
-		if (l->sub == NULL && open_sockets(l) == -1) {
-			pause_link(l);
-			continue;
-		}
-		turn(l);
-		if (clock_boot_ms() >= l->silent_ms) {
-			log_debug("link made anew: no lease reply for %d s",
-			    SILENCE_MS / 1000);
-			close_sockets(l);
-		}
-	}
-	close_sockets(l);
+	CHECK_OBJ(ls, LINKS_MAGIC);
+	while (!atomic_load(&ls->stop))
+		turn(ls);
+	for (size_t i = 0; i < ls->n; i++)
+		close_sockets(ls->link[i]);
 	return (NULL);
 }
 
 static int
-open_wake(struct link *l)
+open_wake(struct links *ls)
 {
 
-	if (pipe(l->wake) == -1)
+	if (pipe(ls->wake) == -1)
 		return (-1);
 	for (int i = 0; i < 2; i++)
-		if (fcntl(l->wake[i], F_SETFD, FD_CLOEXEC) == -1 ||
-		    fcntl(l->wake[i], F_SETFL, O_NONBLOCK) == -1)
+		if (fcntl(ls->wake[i], F_SETFD, FD_CLOEXEC) == -1 ||
+		    fcntl(ls->wake[i], F_SETFL, O_NONBLOCK) == -1)
 			return (-1);
 	return (0);
 }
 
-struct link *
-link_start(const struct link_conf *c)
+struct links *
+links_new(size_t max)
 {
-	struct link *l;
+	struct links *ls;
 	int error;
 
+	if ((ls = calloc(1, sizeof(*ls))) == NULL)
+		return (NULL);
+	ls->magic = LINKS_MAGIC;
+	ls->max = max;
+	ls->wake[0] = ls->wake[1] = -1;
+	if ((ls->link = calloc(max, sizeof(*ls->link))) == NULL ||
+	    (ls->item = calloc(1 + SOCKETS * max, sizeof(*ls->item))) == NULL ||
+	    open_wake(ls) == -1 || (ls->zmq = zmq_ctx_new()) == NULL ||
+	    zmq_ctx_set(ls->zmq, ZMQ_MAX_SOCKETS, (int)(SOCKETS * max)) == -1) {
+		error = errno;
+		links_destroy(&ls);
+		errno = error;
+		return (NULL);
+	}
+	ls->item[0].fd = ls->wake[0];
+	ls->item[0].events = ZMQ_POLLIN;
+	return (ls);
+}
+
+struct link *
+links_add(struct links *ls, const struct link_conf *c)
+{
+	struct link *l;
+
+	CHECK_OBJ(ls, LINKS_MAGIC);
+	CHECK(!ls->started && ls->n < ls->max);
 	if ((l = calloc(1, sizeof(*l))) == NULL)
 		return (NULL);
 	l->magic = LINK_MAGIC;
 	l->conf = *c;
-	l->wake[0] = l->wake[1] = -1;
+	l->links = ls;
 	l->every_ms = RENEW_MS;
-	if (open_wake(l) == -1 || (l->zmq = zmq_ctx_new()) == NULL)
-		goto fail;
-	if ((error = pthread_create(&l->thread, NULL, run, l)) != 0) {
-		errno = error;
-		goto fail;
-	}
+	ls->link[ls->n++] = l;
 	return (l);
-fail:
-	error = errno;
-	if (l->zmq != NULL)
-		zmq_ctx_term(l->zmq);
-	fd_close(&l->wake[0]);
-	fd_close(&l->wake[1]);
-	free(l);
-	errno = error;
-	return (NULL);
+}
+
+int
+links_start(struct links *ls)
+{
+
+	CHECK_OBJ(ls, LINKS_MAGIC);
+	if ((errno = pthread_create(&ls->thread, NULL, run, ls)) != 0)
+		return (-1);
+	ls->started = true;
+	return (0);
+}
+
+static void
+wake(struct links *ls)
+{
+	ssize_t n;
+
+	/* A full pipe wakes as well as one more byte would. */
+	n = write(ls->wake[1], "", 1);
+	(void)n;
 }
 
 void
 link_renew(struct link *l)
 {
-	ssize_t n;
 
 	CHECK_OBJ(l, LINK_MAGIC);
-	/* A full pipe wakes as well as one more byte would. */
-	n = write(l->wake[1], "", 1);
-	(void)n;
+	atomic_store(&l->asked, true);
+	wake(l->links);
 }
 
 void
-link_stop(struct link *l)
+links_stop(struct links *ls)
 {
 
-	if (l == NULL)
+	if (ls == NULL || !ls->started)
 		return;
-	CHECK_OBJ(l, LINK_MAGIC);
-	atomic_store(&l->stop, true);
-	link_renew(l);
-	pthread_join(l->thread, NULL);
+	CHECK_OBJ(ls, LINKS_MAGIC);
+	atomic_store(&ls->stop, true);
+	wake(ls);
+	pthread_join(ls->thread, NULL);
+	ls->started = false;
 }
 
 void
-link_destroy(struct link **lp)
+links_destroy(struct links **lsp)
 {
-	struct link *l = *lp;
+	struct links *ls = *lsp;
 
-	*lp = NULL;
-	if (l == NULL)
+	*lsp = NULL;
+	if (ls == NULL)
 		return;
-	CHECK_OBJ(l, LINK_MAGIC);
-	CHECK(atomic_load(&l->stop) && l->sub == NULL);
-	zmq_ctx_term(l->zmq);
-	fd_close(&l->wake[0]);
-	fd_close(&l->wake[1]);
-	explicit_bzero(&l->magic, sizeof(l->magic));
-	free(l);
+	CHECK_OBJ(ls, LINKS_MAGIC);
+	CHECK(!ls->started);
+	for (size_t i = 0; i < ls->n; i++) {
+		CHECK(ls->link[i]->sub == NULL);
+		explicit_bzero(&ls->link[i]->magic, sizeof(ls->link[i]->magic));
+		free(ls->link[i]);
+	}
+	if (ls->zmq != NULL)
+		zmq_ctx_term(ls->zmq);
+	fd_close(&ls->wake[0]);
+	fd_close(&ls->wake[1]);
+	free(ls->link);
+	free(ls->item);
+	explicit_bzero(&ls->magic, sizeof(ls->magic));
+	free(ls);
 }
 
 void

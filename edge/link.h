@@ -11,12 +11,14 @@
 #include "proto/message.h"
 
 /*
- * The two ZeroMQ sockets to the master and the thread that owns them
- * (pkgcast-protocol(7)).  Callbacks run in that thread and must not block.
+ * A link is the two ZeroMQ sockets of an edge to its master
+ * (pkgcast-protocol(7)); `links` is the thread that owns them, of one edge or of
+ * many.  Callbacks run in that thread and must not block.
  */
+struct links;
 struct link;
 
-struct link_conf {			/* all borrowed until link_stop() */
+struct link_conf {			/* all borrowed until links_stop() */
 	const char		*announce, *lease;	/* endpoints */
 	const char		*master_key, *public_key, *secret_key;
 	const struct config_list *sets;			/* n 0: all */
@@ -33,12 +35,19 @@ struct link_conf {			/* all borrowed until link_stop() */
 	void	(*leased)(void *arg, const struct lease *l);
 };
 
-struct link	*link_start(const struct link_conf *c);	/* NULL: errno */
+/* For at most so many links.  NULL: errno. */
+struct links	*links_new(size_t max);
+/* One more, before links_start().  NULL: out of memory. */
+struct link	*links_add(struct links *ls, const struct link_conf *c);
+int		 links_start(struct links *ls);		/* -1: errno */
+/* Ends the thread and closes the sockets; link_stats() still answers.  NULL, or
+ * not started: nothing. */
+void		 links_stop(struct links *ls);
+/* With its links. */
+void		 links_destroy(struct links **ls);
+
 /* Renew now: something changed.  Any thread. */
 void		 link_renew(struct link *l);
-/* Ends the thread and closes the sockets; link_stats() still answers. */
-void		 link_stop(struct link *l);
-void		 link_destroy(struct link **l);
 
 struct link_stats {
 	int64_t		last_reply;	/* boot clock, ms; 0: none yet */

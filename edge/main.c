@@ -53,6 +53,7 @@ struct edge {
 	struct edge_serve	*serve;
 	struct follow		*follow;
 	struct httpd		*httpd;
+	struct links		*links;		/* one */
 	struct link		*link;
 	char			 instance[INSTANCE_HEX + 1];
 };
@@ -311,7 +312,9 @@ start_link(struct edge *e)
 
 	if (e->conf->curve_secret == NULL)
 		return;
-	if ((e->link = link_start(&c)) == NULL)
+	if ((e->links = links_new(1)) == NULL ||
+	    (e->link = links_add(e->links, &c)) == NULL ||
+	    links_start(e->links) == -1)
 		err(1, "link");
 }
 
@@ -372,10 +375,10 @@ stop(struct edge *e)
 {
 
 	follow_stop(e->follow);
-	link_stop(e->link);
+	links_stop(e->links);
 	httpd_stop(&e->httpd);
 	cold_pool_destroy(&e->cold);
-	link_destroy(&e->link);
+	links_destroy(&e->links);
 	fills_stop(e->fills);
 	upstreams_stop(e->upstreams);
 	fills_destroy(&e->fills);

@@ -40,7 +40,7 @@ struct edge_entry {
 	char	key[CURVE_TEXT];
 	char	url[512];
 };
-#define	EDGES_MAX	10000
+#define	EDGES_MAX	20000
 struct edges;				/* immutable list, by name */
 /* Reads the folder.  Files that are not good, and second files for one key,
  * are left out and reported through `bad` (may be NULL).  NULL: errno. */

@@ -21,7 +21,7 @@
 struct roster;
 struct roster_wait;
 
-#define	ROSTER_RECORDS		20000	/* edges' instances known at once */
+#define	ROSTER_RECORDS		40000	/* edges' instances known at once */
 #define	ROSTER_INSTANCES	16	/* of one key */
 #define	ROSTER_SETS		20000	/* names known, unpublished ones too */
 #define	ROSTER_SILENCE_MS	600000	/* without a lease: record dropped */
