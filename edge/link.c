@@ -8,7 +8,10 @@
  *
  * There are no ZMTP heartbeats (an aborting assertion of libzmq 4.3): a link
  * that gives no lease reply for a while is made anew, which also reaches a
- * master that refused this key before and now allows it.
+ * master that refused this key before and now allows it.  While there never was
+ * a reply, each time is twice as long, since a master to which thousands come
+ * back at once may need longer than one, and whoever gives up then begins at the
+ * end of the queue; a host that does not answer is tried again by ZeroMQ.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,10 +38,12 @@
 #define	RENEW_MIN_MS	100
 #define	RENEW_RETRY_MS	1000		/* when a renewal could not be made */
 #define	SILENCE_MS	10000		/* no reply: sockets are made anew */
-#define	SILENCE_JITTER_MS 2000		/* spreads a fleet's reconnections */
-#define	HANDSHAKE_MS	10000
+#define	SILENCE_DOUBLINGS 2		/* of a link that was never answered */
+#define	SILENCE_JITTER	5		/* spreads a fleet: up to a fifth more */
+#define	HANDSHAKE_MS	40000
+#define	CONNECT_MS	3000
 #define	RECONNECT_MS	200
-#define	RECONNECT_MAX_MS 10000
+#define	RECONNECT_MAX_MS 3000
 #define	KEEPALIVE_S	30
 #define	KEEPALIVE_STEP_S 10
 #define	RECV_QUEUE	1000		/* messages */
@@ -59,10 +64,12 @@ struct link {
 	struct link_conf	 conf;
 	struct links		*links;
 	atomic_bool		 asked;		/* to renew: any thread */
-	void			*sub, *dealer;	/* below: the thread only */
+	void			*dealer, *sub;	/* below: the thread only */
+	bool			 heard;		/* a reply, on this dealer */
+	unsigned		 unheard;	/* dealers before without one */
 	int64_t			 next_ms;	/* renewal, boot clock */
 	int64_t			 silent_ms;	/* then sockets are made anew */
-	int64_t			 retry_ms;	/* not opened before that */
+	int64_t			 retry_ms;	/* nothing opened before that */
 	int64_t			 every_ms;	/* between renewals */
 	_Atomic int64_t		 last_reply;
 	_Atomic uint64_t	 renewals, replies, announcements, sockets;
@@ -123,6 +130,7 @@ new_socket(struct link *l, int type, int64_t max)
 	    set_int(s, ZMQ_IPV6, 1) == -1 ||
 	    set_int(s, ZMQ_RCVHWM, RECV_QUEUE) == -1 ||
 	    set_int(s, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) == -1 ||
+	    set_int(s, ZMQ_CONNECT_TIMEOUT, CONNECT_MS) == -1 ||
 	    set_int(s, ZMQ_RECONNECT_IVL, RECONNECT_MS) == -1 ||
 	    set_int(s, ZMQ_RECONNECT_IVL_MAX, RECONNECT_MAX_MS) == -1 ||
 	    set_int(s, ZMQ_TCP_KEEPALIVE, 1) == -1 ||
@@ -145,6 +153,7 @@ close_sockets(struct link *l)
 	if (l->dealer != NULL)
 		zmq_close(l->dealer);
 	l->sub = l->dealer = NULL;
+	l->heard = false;
 }
 
 /* Subscriptions match prefixes; whole names are compared on receipt. */
@@ -162,29 +171,53 @@ subscribe(struct link *l)
 	return (0);
 }
 
+/* For how long from now. */
+static void
+wait_reply(struct link *l, unsigned doublings)
+{
+	int64_t ms = SILENCE_MS << doublings;
+
+	l->silent_ms = clock_boot_ms() + ms + jitter(ms / SILENCE_JITTER);
+}
+
 /*
  * IMMEDIATE: a renewal is not queued for a peer that is not there; it is made
  * when it can be sent.
  */
 static int
-open_sockets(struct link *l)
+open_dealer(struct link *l)
 {
-	int64_t now = clock_boot_ms();
 
-	l->silent_ms = now + SILENCE_MS + jitter(SILENCE_JITTER_MS);
-	l->next_ms = now;
-	l->sub = new_socket(l, ZMQ_SUB, HEAD_MAX + FRAME_EXTRA);
-	l->dealer = new_socket(l, ZMQ_DEALER, MESSAGE_MAX + FRAME_EXTRA);
-	if (l->sub == NULL || l->dealer == NULL ||
+	wait_reply(l, l->unheard);
+	l->next_ms = clock_boot_ms();
+	if ((l->dealer = new_socket(l, ZMQ_DEALER, MESSAGE_MAX +
+	    FRAME_EXTRA)) == NULL ||
 	    set_int(l->dealer, ZMQ_IMMEDIATE, 1) == -1 ||
 	    set_int(l->dealer, ZMQ_SNDHWM, SEND_QUEUE) == -1 ||
-	    subscribe(l) == -1 ||
-	    zmq_connect(l->sub, l->conf.announce) == -1 ||
 	    zmq_connect(l->dealer, l->conf.lease) == -1) {
 		close_sockets(l);
 		return (-1);
 	}
 	atomic_fetch_add(&l->sockets, 1);
+	return (0);
+}
+
+/*
+ * Only after a reply: where thousands of edges come back at once, a handshake is
+ * long to come, and the one that brings the lease is to come first.
+ */
+static int
+open_sub(struct link *l)
+{
+
+	if ((l->sub = new_socket(l, ZMQ_SUB, HEAD_MAX + FRAME_EXTRA)) == NULL ||
+	    subscribe(l) == -1 ||
+	    zmq_connect(l->sub, l->conf.announce) == -1) {
+		if (l->sub != NULL)
+			zmq_close(l->sub);
+		l->sub = NULL;
+		return (-1);
+	}
 	return (0);
 }
 
@@ -281,11 +314,13 @@ take_reply(struct link *l, const struct frame *frame, int n)
 
 		atomic_store(&l->last_reply, now);
 		atomic_fetch_add(&l->replies, 1);
-		l->silent_ms = now + SILENCE_MS + jitter(SILENCE_JITTER_MS);
+		wait_reply(l, 0);
 		third = reply->ttl_ms >= 3 * RENEW_MS ? RENEW_MS :
 		    (int64_t)reply->ttl_ms / 3;
 		l->every_ms = reply->ttl_ms == 0 ? RENEW_MS :
 		    third < RENEW_MIN_MS ? RENEW_MIN_MS : third;
+		l->heard = true;
+		l->unheard = 0;
 		l->conf.leased(l->conf.arg, reply);
 	}
 	lease_destroy(&reply);
@@ -341,6 +376,18 @@ try_later(struct link *l, int64_t now)
 	l->retry_ms = now + RENEW_RETRY_MS;
 }
 
+/* Opens what is to be open by now. */
+static void
+link_open(struct link *l, int64_t now)
+{
+
+	if (now < l->retry_ms)
+		return;
+	if ((l->dealer == NULL && open_dealer(l) == -1) ||
+	    (l->heard && l->sub == NULL && open_sub(l) == -1))
+		try_later(l, now);
+}
+
 /*
  * What the link waits for, from now on, in its two items; the moment when its
  * turn comes in any case.
@@ -348,41 +395,45 @@ try_later(struct link *l, int64_t now)
 static int64_t
 link_wants(struct link *l, zmq_pollitem_t item[SOCKETS], int64_t now)
 {
-	bool due;
+	int64_t until;
 
-	if (l->sub == NULL && now >= l->retry_ms && open_sockets(l) == -1)
-		try_later(l, now);
+	link_open(l, now);
 	if (atomic_exchange(&l->asked, false))
 		l->next_ms = now;
 	memset(item, 0, SOCKETS * sizeof(*item));
-	if (l->sub == NULL) {
-		/* Both unused: a descriptor that poll() passes over. */
-		item[0].fd = item[1].fd = -1;
+	/* Not open: a descriptor that poll() passes over. */
+	item[0].socket = l->dealer;
+	item[1].socket = l->sub;
+	item[0].fd = item[1].fd = -1;
+	item[1].events = ZMQ_POLLIN;
+	if (l->dealer == NULL)
 		return (l->retry_ms);
-	}
-	due = now >= l->next_ms;
-	item[0].socket = l->sub;
+	until = l->silent_ms;
 	item[0].events = ZMQ_POLLIN;
-	item[1].socket = l->dealer;
-	item[1].events = (short)(ZMQ_POLLIN | (due ? ZMQ_POLLOUT : 0));
-	return (due || l->silent_ms < l->next_ms ? l->silent_ms : l->next_ms);
+	if (now >= l->next_ms)
+		item[0].events |= ZMQ_POLLOUT;
+	else if (l->next_ms < until)
+		until = l->next_ms;
+	return (l->heard && l->sub == NULL && l->retry_ms < until ?
+	    l->retry_ms : until);
 }
 
 static void
 link_turn(struct link *l, const zmq_pollitem_t item[SOCKETS])
 {
 
-	if (l->sub == NULL)
+	if (l->dealer == NULL)
 		return;
-	if (item[0].revents & ZMQ_POLLIN)
+	if (l->sub != NULL && (item[1].revents & ZMQ_POLLIN) != 0)
 		drain_sub(l);
-	if (item[1].revents & ZMQ_POLLIN)
+	if (item[0].revents & ZMQ_POLLIN)
 		drain_dealer(l);
-	if (item[1].revents & ZMQ_POLLOUT)
+	if (item[0].revents & ZMQ_POLLOUT)
 		renew(l);
 	if (clock_boot_ms() >= l->silent_ms) {
-		log_debug("link made anew: no lease reply for %d s",
-		    SILENCE_MS / 1000);
+		log_debug("link made anew: no lease reply");
+		if (!l->heard && l->unheard < SILENCE_DOUBLINGS)
+			l->unheard++;
 		close_sockets(l);
 	}
 }
@@ -530,7 +581,7 @@ links_destroy(struct links **lsp)
 	CHECK_OBJ(ls, LINKS_MAGIC);
 	CHECK(!ls->started);
 	for (size_t i = 0; i < ls->n; i++) {
-		CHECK(ls->link[i]->sub == NULL);
+		CHECK(ls->link[i]->dealer == NULL);
 		explicit_bzero(&ls->link[i]->magic, sizeof(ls->link[i]->magic));
 		free(ls->link[i]);
 	}

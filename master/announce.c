@@ -35,7 +35,7 @@
 #define	LEASE_FIXED	512		/* reply without behind and prepare */
 #define	PREPARE_BYTES	(MESSAGE_MAX / 2)	/* all prepares of a reply */
 #define	SUBSCRIPTION_MAX 1024		/* also fits the CURVE handshake */
-#define	HANDSHAKE_MS	10000
+#define	HANDSHAKE_MS	40000	/* when thousands come back at once */
 #define	BACKLOG		1024
 #define	KEEPALIVE_S	30
 #define	KEEPALIVE_STEP_S 10

@@ -14,7 +14,8 @@
  *
  *   state GENERATION    how many edges there are, hold a lease, and of these
  *                       answer from an earlier generation of SET than that;
- *                       and counters
+ *                       and counters; and how many had a reply since
+ *   mark                now (begins with the start)
  */
 #include <err.h>
 #include <errno.h>
@@ -93,7 +94,7 @@ static struct upstreams *upstreams;
 static struct edge *edges;
 static size_t nedge;
 static unsigned drop_percent;
-static int64_t delay_ms;
+static int64_t delay_ms, mark_ms;
 static struct queue late = { PTHREAD_MUTEX_INITIALIZER,
     PTHREAD_COND_INITIALIZER, STAILQ_HEAD_INITIALIZER(late.jobs) };
 static struct queue fetches = { PTHREAD_MUTEX_INITIALIZER,
@@ -476,7 +477,7 @@ state(const char *set, uint64_t generation)
 {
 	struct link_stats s;
 	uint64_t renewals = 0, sockets = 0;
-	size_t held = 0, earlier = 0;
+	size_t held = 0, earlier = 0, replied = 0;
 
 	for (size_t i = 0; i < nedge; i++) {
 		struct edge *e = &edges[i];
@@ -485,6 +486,7 @@ state(const char *set, uint64_t generation)
 		link_stats(e->link, &s);
 		renewals += s.renewals;
 		sockets += s.sockets;
+		replied += s.last_reply > mark_ms;
 		if (!fresh)
 			continue;
 		held++;
@@ -493,10 +495,10 @@ state(const char *set, uint64_t generation)
 		pthread_mutex_unlock(&e->lock);
 	}
 	(void)printf("{\"edges\": %zu, \"leased\": %zu, \"earlier\": %zu, "
-	    "\"heard\": %" PRIu64 ", \"dropped\": %" PRIu64 ", \"prepared\": %"
+	    "\"replied\": %zu, \"heard\": %" PRIu64 ", \"dropped\": %" PRIu64 ", \"prepared\": %"
 	    PRIu64 ", \"switched\": %" PRIu64 ", \"refused\": %" PRIu64
 	    ", \"fetched\": %" PRIu64 ", \"renewals\": %" PRIu64
-	    ", \"sockets\": %" PRIu64 "}\n", nedge, held, earlier,
+	    ", \"sockets\": %" PRIu64 "}\n", nedge, held, earlier, replied,
 	    atomic_load(&heard), atomic_load(&dropped),
 	    atomic_load(&prepared), atomic_load(&switched),
 	    atomic_load(&refused), atomic_load(&fetched), renewals, sockets);
@@ -529,6 +531,8 @@ run(const char *file, const char *keys, const char *set)
 	    strcmp(line, "quit\n") != 0)
 		if (strncmp(line, "state ", 6) == 0)
 			state(set, strtoull(line + 6, NULL, 10));
+		else if (strcmp(line, "mark\n") == 0)
+			mark_ms = clock_boot_ms();
 	for (size_t i = 0; i < n; i++)
 		links_stop(all[i]);
 	/* The other threads wait for work, or for a server; what they have goes
