@@ -190,6 +190,20 @@ blob_have(struct blob_store *s, const struct digest *d)
 	return (have);
 }
 
+bool
+blob_asked(struct blob_store *s, const struct digest *d)
+{
+	pthread_mutex_t *stripe = table_stripe(s, d);
+	struct blob *b;
+	bool asked;
+
+	(void)pthread_mutex_lock(stripe);
+	asked = (b = table_find(s, d)) != NULL && table_complete(b) &&
+	    atomic_load_explicit(&b->visited, memory_order_relaxed);
+	(void)pthread_mutex_unlock(stripe);
+	return (asked);
+}
+
 void
 blob_put(struct blob **bp)
 {

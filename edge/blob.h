@@ -63,6 +63,9 @@ struct blob	*blob_get(struct blob_store *s, const struct digest *d,
 		    uint64_t size);
 /* Whether it is there; no hit, no reference. */
 bool		 blob_have(struct blob_store *s, const struct digest *d);
+/* Whether it is there and was asked for again since it came, as far as SIEVE
+ * remembers. */
+bool		 blob_asked(struct blob_store *s, const struct digest *d);
 /* Whether a partial file of it is there that nobody fills. */
 bool		 blob_partial_have(struct blob_store *s, const struct digest *d);
 void		 blob_put(struct blob **b);

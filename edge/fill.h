@@ -86,6 +86,13 @@ int		 fill_fetch(struct fills *f, const struct fill_want *w,
 		    unsigned timeout_s, const atomic_bool *stop,
 		    struct blob **b);
 
+/*
+ * For warm.c: has a whole blob in the store, after the fills that clients wait
+ * for.  Blocks.  0, or an error number as above.
+ */
+int		 fill_patiently(struct fills *f, const struct fill_want *w,
+		    unsigned timeout_s, const atomic_bool *stop);
+
 struct fills_stats {
 	/* Since the start; what the store had is not among those done. */
 	uint64_t	started, done, failed;

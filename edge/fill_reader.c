@@ -83,7 +83,7 @@ fill_wake(struct fill *fl)
 
 /* piece: the first one that it needs. */
 static struct fill_reader *
-reader_new(struct fills *f, const struct fill_want *w, bool whole,
+reader_new(struct fills *f, const struct fill_want *w, bool whole, bool urgent,
     uint64_t off, uint64_t end, void (*wake)(void *), void *arg)
 {
 	struct fill_reader *r;
@@ -94,7 +94,7 @@ reader_new(struct fills *f, const struct fill_want *w, bool whole,
 	r->wake = wake;
 	r->arg = arg;
 	r->whole = whole;
-	if ((r->fill = fill_join(f, w, whole, &r->joined)) == NULL) {
+	if ((r->fill = fill_join(f, w, urgent, &r->joined)) == NULL) {
 		free(r);
 		return (NULL);
 	}
@@ -108,7 +108,7 @@ fill_reader_new(struct fills *f, const struct fill_want *w, uint64_t off,
 {
 
 	CHECK(len > 0 && off < w->size && len <= w->size - off);
-	return (reader_new(f, w, false, off, off + len, wake, arg));
+	return (reader_new(f, w, false, false, off, off + len, wake, arg));
 }
 
 void
@@ -341,8 +341,8 @@ wait_whole(struct fill_reader *r, struct waiter *w, int64_t deadline,
 
 /* Waits for a fill; 0, or an error number. */
 static int
-fetch(struct fills *f, const struct fill_want *want, unsigned timeout_s,
-    const atomic_bool *stop)
+fetch(struct fills *f, const struct fill_want *want, bool urgent,
+    unsigned timeout_s, const atomic_bool *stop)
 {
 	struct waiter w = { .lock = PTHREAD_MUTEX_INITIALIZER };
 	struct fill_reader *r;
@@ -353,13 +353,21 @@ fetch(struct fills *f, const struct fill_want *want, unsigned timeout_s,
 	(void)pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&w.cond, &a);
 	(void)pthread_condattr_destroy(&a);
-	if ((r = reader_new(f, want, true, 0, want->size, wake_waiter,
-	    &w)) != NULL)
+	if ((r = reader_new(f, want, true, urgent, 0, want->size,
+	    wake_waiter, &w)) != NULL)
 		e = wait_whole(r, &w, clock_boot_ms() +
 		    (int64_t)timeout_s * 1000, stop);
 	fill_reader_destroy(&r);
 	(void)pthread_cond_destroy(&w.cond);
 	return (e != 0 && fills_stopping(f) ? ECANCELED : e);
+}
+
+int
+fill_patiently(struct fills *f, const struct fill_want *want,
+    unsigned timeout_s, const atomic_bool *stop)
+{
+
+	return (fetch(f, want, false, timeout_s, stop));
 }
 
 int
@@ -369,7 +377,7 @@ fill_fetch(struct fills *f, const struct fill_want *want, unsigned timeout_s,
 	int e = 0;
 
 	*b = blob_get(fills_store(f), &want->digest, want->size);
-	if (*b == NULL && (e = fetch(f, want, timeout_s, stop)) == 0 &&
+	if (*b == NULL && (e = fetch(f, want, true, timeout_s, stop)) == 0 &&
 	    (*b = blob_get(fills_store(f), &want->digest, want->size)) == NULL)
 		e = EIO;
 	/* What is fetched this way is what a head will be accepted with. */

@@ -71,7 +71,7 @@ struct follow {
 	struct follow_stats stats;
 };
 
-/* Called by the follow thread; a renewal made before is outdated now. */
+/* Called by the follow thread, or when what is prepared is warm; a renewal made before is outdated now. */
 static void
 changed(void *arg)
 {
@@ -107,6 +107,7 @@ follow_new(const struct follow_conf *c)
 		.site = c->site, .trust = c->trust, .trust_dir = c->trust_dir,
 		.held = c->held, .store = c->store, .cache_dir = c->cache_dir,
 		.fills = c->fills, .upstreams = c->upstreams, .sets = c->sets,
+		.warm_bytes = c->warm_bytes, .warm_at_once = c->warm_at_once,
 		.changed = changed,
 	};
 
@@ -514,6 +515,7 @@ follow_stop(struct follow *f)
 	pthread_cond_signal(&f->cond);
 	pthread_mutex_unlock(&f->lock);
 	pthread_join(f->thread, NULL);
+	sync_stop(f->sync);
 	f->started = false;
 	waiters_stop(f->waiters);
 }

@@ -29,6 +29,7 @@ struct follow_conf {			/* borrowed */
 	struct leases		*leases;
 	const struct config_list *sets;
 	uint64_t		 poll;		/* seconds */
+	uint64_t		 warm_bytes, warm_at_once;	/* warm.h */
 	bool			 linked;	/* there is a link to a master */
 	/* Fills in a renewal's counters. */
 	void			(*counters)(void *arg, struct renew *r);

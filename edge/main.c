@@ -209,6 +209,14 @@ stale_refused(const struct edge_conf *c)
 	return (strcmp(c->stale, "refuse") == 0);
 }
 
+/* Clients have the other half of what an upstream is asked at once. */
+static uint64_t
+warm_at_once(const struct edge_conf *c)
+{
+
+	return (c->per_upstream > 1 ? c->per_upstream / 2 : 1);
+}
+
 /* Random: tells this process from every other that uses its key. */
 static void
 make_instance(struct edge *e)
@@ -237,6 +245,8 @@ make_site(struct edge *e)
 		.trust = e->trust, .trust_dir = e->trust_dir, .held = e->held,
 		.store = e->store, .cache_dir = e->conf->cache_dir,
 		.fills = e->fills, .upstreams = e->upstreams, .sets = &e->conf->sets,
+		.warm_bytes = e->conf->fill_warm,
+		.warm_at_once = warm_at_once(e->conf),
 		.poll = e->conf->poll, .linked = e->conf->curve_secret != NULL,
 		.counters = edge_serve_counters,
 	};
@@ -360,6 +370,8 @@ reconfigure(struct edge *e)
 	fills_configure(e->fills, c);
 	edge_serve_configure(e->serve, stale_refused(c), c->grace);
 	follow_configure(e->follow, c->poll);
+	warm_configure(sync_warm(follow_sync(e->follow)), c->fill_warm,
+	    warm_at_once(c));
 	limits_conf(&limits, &c->limits);
 	httpd_limit(e->httpd, &limits);
 	blob_store_limits(e->store, c->cache_size, c->min_free);

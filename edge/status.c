@@ -131,12 +131,14 @@ counters_json(const struct edge_status *s)
 {
 	struct httpd_stats http = { .requests = 0 };
 	struct fills_stats fills;
+	struct warm_stats warm;
 
 	if (s->httpd != NULL)
 		httpd_stats(s->httpd, &http);
 	fills_stats(s->fills, &fills);
+	warm_stats(sync_warm(follow_sync(s->follow)), &warm);
 	return (json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o,"
-	    " s:o, s:o}",
+	    " s:o, s:o, s:o, s:o}",
 	    "requests", number(http.requests),
 	    "connections", number(http.connections),
 	    "open", number(http.open), "refused", number(http.refused),
@@ -144,6 +146,7 @@ counters_json(const struct edge_status *s)
 	    "misses", number(s->misses), "fills", number(fills.done),
 	    "fills_failed", number(fills.failed),
 	    "fills_unstored", number(fills.unstored),
+	    "warmed", number(warm.files), "warmed_bytes", number(warm.bytes),
 	    "fill_bytes", number(edge_status_fill_bytes(s->upstreams)),
 	    "limits", limits_json(&http)));
 }

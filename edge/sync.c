@@ -21,26 +21,51 @@
 #include "proto/clock.h"
 
 #define	TRUST_AGAIN_MS	5000		/* asked for at most that often */
+#define	WARM_MS		5000		/* within the master's prepare-wait */
 
 struct sync *
 sync_new(const struct sync_conf *c)
 {
+	struct warm_conf wc = {
+		.fills = c->fills, .store = c->store, .bytes = c->warm_bytes,
+		.at_once = c->warm_at_once, .done = sync_warmed,
+	};
 	struct sync *s;
 
 	if ((s = calloc(1, sizeof(*s))) == NULL)
 		return (NULL);
 	s->magic = SYNC_MAGIC;
 	s->conf = *c;
+	wc.arg = s;
 	s->trust_ms = INT64_MIN / 2;
 	atomic_store(&s->expires, trust_version(c->trust) == 0 ? 0 :
 	    trust_expires(c->trust));
 	pthread_mutex_init(&s->lock, NULL);
 	for (size_t i = 0; i < c->sets->n; i++)
-		if (sync_get(s, c->sets->v[i]) == NULL) {
-			sync_destroy(&s);
-			return (NULL);
-		}
+		if (sync_get(s, c->sets->v[i]) == NULL)
+			goto fail;
+	if ((s->warm = warm_new(&wc)) == NULL)
+		goto fail;
 	return (s);
+fail:
+	sync_destroy(&s);
+	return (NULL);
+}
+
+void
+sync_stop(struct sync *s)
+{
+
+	CHECK_OBJ(s, SYNC_MAGIC);
+	warm_stop(s->warm);
+}
+
+struct warm *
+sync_warm(struct sync *s)
+{
+
+	CHECK_OBJ(s, SYNC_MAGIC);
+	return (s->warm);
 }
 
 /* Forgets what was prepared for the set. */
@@ -71,6 +96,7 @@ sync_destroy(struct sync **sp)
 	if (s == NULL)
 		return;
 	CHECK_OBJ(s, SYNC_MAGIC);
+	warm_destroy(&s->warm);
 	while ((set = s->sets) != NULL) {
 		s->sets = set->next;
 		drop_pending(s, set);
@@ -185,8 +211,29 @@ build(struct sync *s, struct sync_set *set, const atomic_bool *stop,
 	}
 	pthread_mutex_lock(&s->lock);
 	set->prepared = next;
+	set->warm_ms = 0;
 	pthread_mutex_unlock(&s->lock);
 	return (0);
+}
+
+/* For a while the master hears nothing of it.  False: nothing to be warmed. */
+static bool
+warm(struct sync *s, struct sync_set *set)
+{
+	struct snapshot *current = site_current(s->conf.site, set->name);
+	bool begun;
+
+	pthread_mutex_lock(&s->lock);
+	set->warm_ms = clock_boot_ms() + WARM_MS;
+	pthread_mutex_unlock(&s->lock);
+	begun = warm_begin(s->warm, current, set->prepared);
+	snapshot_unref(&current);
+	if (!begun) {
+		pthread_mutex_lock(&s->lock);
+		set->warm_ms = 0;
+		pthread_mutex_unlock(&s->lock);
+	}
+	return (begun);
 }
 
 static const char *
@@ -231,6 +278,10 @@ sync_prepare(struct sync *s, const char *set_name, const char *text, size_t len)
 	if ((set = sync_get(s, h->set)) == NULL ||
 	    set_pending(s, set, h) == -1)
 		goto out;
+	if (set->prepared != NULL) {
+		result = SYNC_SAME;
+		goto out;
+	}
 	if (build(s, set, s->conf.interrupt, &err) == -1) {
 		if (errno == EBADMSG)
 			result = refuse(s, h, "announcement", err.reason);
@@ -242,7 +293,8 @@ sync_prepare(struct sync *s, const char *set_name, const char *text, size_t len)
 	}
 	log_info("prepared set=%s generation=%ju", h->set,
 	    (uintmax_t)h->generation);
-	s->conf.changed(s->conf.arg);
+	if (!warm(s, set))
+		s->conf.changed(s->conf.arg);
 	result = SYNC_SWITCHED;
 out:
 	free(h);

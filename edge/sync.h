@@ -11,6 +11,7 @@
 #include "edge/fill.h"
 #include "edge/held.h"
 #include "edge/upstream.h"
+#include "edge/warm.h"
 #include "keys/trust.h"
 #include "proto/config.h"
 #include "proto/message.h"
@@ -32,6 +33,7 @@ struct sync_conf {			/* all borrowed */
 	const char		*cache_dir;	/* the store's */
 	struct fills		*fills;
 	struct upstreams	*upstreams;
+	uint64_t		 warm_bytes, warm_at_once;	/* warm.h */
 	const struct config_list *sets;	/* carried; n 0: all */
 	const atomic_bool	*stop;		/* ends whatever waits */
 	const atomic_bool	*interrupt;	/* ends what can be done later */
@@ -41,7 +43,10 @@ struct sync_conf {			/* all borrowed */
 };
 
 struct sync	*sync_new(const struct sync_conf *c);	/* NULL: errno */
+/* Warming ends; nothing else runs any more. */
+void		 sync_stop(struct sync *s);
 void		 sync_destroy(struct sync **s);
+struct warm	*sync_warm(struct sync *s);
 
 /* Serves what is held and whose manifests the cache has; no network. */
 void		 sync_start(struct sync *s);

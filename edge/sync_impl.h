@@ -28,6 +28,7 @@ struct sync_set {
 					 * it, or NULL */
 	struct head	*pending;	/* being fetched or prepared, or NULL */
 	struct snapshot	*prepared;	/* of pending, or NULL */
+	int64_t		 warm_ms;	/* being warmed, not reported until then */
 	struct delta	*back;		/* F from the current one to prepared */
 	bool		 walk;		/* F generations behind to be learned */
 	bool		 chain;		/* F deltas to be built again */
@@ -44,6 +45,7 @@ struct refusal {
 struct sync {
 	unsigned	 magic;
 	struct sync_conf conf;
+	struct warm	*warm;
 	pthread_mutex_t	 lock;		/* innermost: nothing is locked under
 					 * it, nothing waits */
 	struct sync_set	*sets;
@@ -67,6 +69,10 @@ void		 sync_not_ahead(struct sync_set *set);
  */
 struct snapshot	*sync_load(struct sync *s, const struct head *h,
 		    const atomic_bool *stop, struct parse_error *err);
+
+/* sync_table.c: what is prepared with that head is warm, and is reported now.
+ * Any thread. */
+void		 sync_warmed(void *sync, const struct digest *head);
 
 /* walk.c: builds the chain behind the current generation from what is held. */
 void		 walk_chain(struct sync *s, struct sync_set *set,

@@ -9,6 +9,7 @@
 
 #include "edge/sync_impl.h"
 #include "proto/check.h"
+#include "proto/clock.h"
 
 #define	REPORT_AHEAD	4		/* heads in one renewal: it is bounded */
 
@@ -64,7 +65,7 @@ report_set(const struct sync_set *set, struct renew_set *r, unsigned *nahead)
 	memcpy(r->name, set->name, sizeof(r->name));
 	r->generation = set->generation;
 	r->digest = set->digest;
-	if (set->prepared != NULL) {
+	if (set->prepared != NULL && clock_boot_ms() >= set->warm_ms) {
 		r->has_prepared = true;
 		r->prepared = set->pending->digest;
 	}
@@ -74,6 +75,25 @@ report_set(const struct sync_set *set, struct renew_set *r, unsigned *nahead)
 	(*nahead)++;
 	r->generation = set->ahead->generation;
 	r->digest = set->ahead->digest;
+}
+
+void
+sync_warmed(void *arg, const struct digest *head)
+{
+	struct sync *s = arg;
+	bool is = false;
+
+	CHECK_OBJ(s, SYNC_MAGIC);
+	pthread_mutex_lock(&s->lock);
+	for (struct sync_set *set = s->sets; set != NULL; set = set->next)
+		if (set->prepared != NULL &&
+		    digest_eq(&set->pending->digest, head)) {
+			set->warm_ms = 0;
+			is = true;
+		}
+	pthread_mutex_unlock(&s->lock);
+	if (is)
+		s->conf.changed(s->conf.arg);
 }
 
 int

@@ -75,6 +75,7 @@
 	X(N, "fill",	"clients-per-fill", clients_per_fill, "10000",	0) \
 	X(S, "fill",	"when-left",	when_left,	"finish",	0) \
 	X(B, "fill",	"rate",		fill_rate,	"0",		0) \
+	X(B, "fill",	"warm",		fill_warm,	"256M",		0) \
 	X(T, "fill",	"connect",	fill_connect,	"5",		0) \
 	X(T, "fill",	"first-byte",	fill_first,	"15",		0) \
 	X(B, "fill",	"low-rate",	fill_low_rate,	"10K",		0) \

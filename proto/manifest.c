@@ -233,6 +233,21 @@ manifest_find(const struct manifest *m, const char *path, size_t len)
 	return (find(m, m->n, path, len));
 }
 
+size_t
+manifest_lower(const struct manifest *m, const char *path, size_t len)
+{
+	size_t lo = 0, hi = m->n, mid;
+
+	while (lo < hi) {
+		mid = lo + (hi - lo) / 2;
+		if (compare(path, len, m->text + m->line[mid] + 2) <= 0)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return (lo);
+}
+
 ssize_t
 manifest_link_target(const char *path, const char *link,
     char out[PATH_BYTES_MAX + 1])

@@ -61,6 +61,9 @@ enum entry_type	 manifest_type(const struct manifest *m, size_t i);
 /* Index of a decoded path, or -1.  Binary search. */
 ssize_t		 manifest_find(const struct manifest *m, const char *path,
 		    size_t len);
+/* Index of the first path that is not before that one; may be manifest_n(). */
+size_t		 manifest_lower(const struct manifest *m, const char *path,
+		    size_t len);
 /* Facts of entry i, links followed; false for folders. */
 bool		 manifest_facts(const struct manifest *m, size_t i,
 		    struct facts *f);

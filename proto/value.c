@@ -267,6 +267,7 @@ static const struct rule {
 	{ "fill", "clients-per-fill", NULL, NULL, 1, 1000000 },
 	{ "fill", "when-left", left_ok, "\"finish\" or \"stop\"", 0, 0 },
 	{ "fill", "rate", NULL, NULL, 0, 1024 * GIB },
+	{ "fill", "warm", NULL, NULL, 0, EIB },
 	{ "fill", "connect", NULL, NULL, 1, HOUR },
 	{ "fill", "first-byte", NULL, NULL, 1, HOUR },
 	{ "fill", "low-rate", NULL, NULL, 0, GIB },
