@@ -48,6 +48,7 @@ options(struct publish_options *o, int argc, char **argv)
 		{ "entry", required_argument, NULL, 'e' },
 		{ "force", no_argument, NULL, 'f' },
 		{ "prepare-wait", required_argument, NULL, 'p' },
+		{ "now", no_argument, NULL, 'n' },
 		{ NULL, 0, NULL, 0 }
 	};
 	int c;
@@ -69,6 +70,9 @@ options(struct publish_options *o, int argc, char **argv)
 		case 'p':
 			if (release_seconds(optarg, &o->prepare_wait) == -1)
 				return (-1);
+			break;
+		case 'n':
+			o->prepare_wait = 0;
 			break;
 		default:
 			(void)command_usage("publish");

@@ -27,6 +27,7 @@ options(struct rollback_options *o, int argc, char **argv)
 {
 	static const struct option longs[] = {
 		{ "prepare-wait", required_argument, NULL, 'p' },
+		{ "now", no_argument, NULL, 'n' },
 		{ NULL, 0, NULL, 0 }
 	};
 	unsigned long long v;
@@ -34,14 +35,19 @@ options(struct rollback_options *o, int argc, char **argv)
 
 	memset(o, 0, sizeof(*o));
 	o->prepare_wait = PREPARE_WAIT_S;
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		if (c != 'p') {
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1)
+		switch (c) {
+		case 'p':
+			if (release_seconds(optarg, &o->prepare_wait) == -1)
+				return (-1);
+			break;
+		case 'n':
+			o->prepare_wait = 0;
+			break;
+		default:
 			(void)command_usage("rollback");
 			return (-1);
 		}
-		if (release_seconds(optarg, &o->prepare_wait) == -1)
-			return (-1);
-	}
 	if (argc - optind < 1 || argc - optind > 2) {
 		(void)command_usage("rollback");
 		return (-1);

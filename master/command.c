@@ -22,8 +22,9 @@ static const struct {
 } usages[] = {
 	{ "publish",
 	    "publish SET DIR [--withdraw] [--entry GLOB]... [--force]\n"
-	    "               [--prepare-wait SECONDS]" },
-	{ "rollback", "rollback SET [GENERATION] [--prepare-wait SECONDS]" },
+	    "               [--prepare-wait SECONDS | --now]" },
+	{ "rollback",
+	    "rollback SET [GENERATION] [--prepare-wait SECONDS | --now]" },
 	{ "status", "status [--json]" },
 	{ "verify", "verify SET DIR|URL [--root-key KEY]..." },
 	{ "keys", "keys generate [-W | --no-password] [FILE]" },

@@ -43,6 +43,19 @@ build(struct pending *p, struct parse_error *err)
 	return (ret);
 }
 
+/* What is left of the time to prepare.  Whoever posts the head again may have
+ * less of it: an urgent publish need not wait for the end of a patient one. */
+static int64_t
+prepare_left(struct pending *p)
+{
+	int64_t wait_ms;
+
+	(void)pthread_mutex_lock(&p->lock);
+	wait_ms = (int64_t)p->prepare_wait_s * 1000;
+	(void)pthread_mutex_unlock(&p->lock);
+	return (p->prepare_ms + wait_ms - clock_boot_ms());
+}
+
 /* Until all leased edges are prepared or the time is up; false: stopped. */
 static bool
 prepare(struct pending *p)
@@ -50,21 +63,17 @@ prepare(struct pending *p)
 	const struct publish_conf *c = &p->all->c;
 	enum roster_state state = ROSTER_RUNNING;
 	size_t prepared = 0, leased = 0;
-	int64_t until, left;
+	int64_t left;
 
-	(void)pthread_mutex_lock(&p->lock);
-	left = (int64_t)p->prepare_wait_s * 1000;
-	(void)pthread_mutex_unlock(&p->lock);
 	p->prepare_ms = clock_boot_ms();
-	if (left == 0)
+	if (prepare_left(p) <= 0)
 		return (true);
-	until = p->prepare_ms + left;
 	if (announce_prepare(c->announce, p->head.set, p->head.text,
 	    p->head.signed_len) == -1)
 		log_warn("cannot announce prepare set=%s: %s", p->head.set,
 		    strerror(errno));
 	while (state == ROSTER_RUNNING && !atomic_load(&p->all->stop) &&
-	    (left = until - clock_boot_ms()) > 0) {
+	    (left = prepare_left(p)) > 0) {
 		state = roster_wait_prepared(c->roster, p->head.set,
 		    &p->head.digest, left < SLICE_MS ? (int)left : SLICE_MS,
 		    &prepared, &leased);
