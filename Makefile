@@ -45,7 +45,8 @@ COMMAND =	master/client.c master/cmd_edge.c master/cmd_publish.c \
 		master/command.c master/compose.c master/edge_leases.c \
 		master/fetch.c master/progress.c master/record.c \
 		master/release.c master/scan.c master/scan_cache.c \
-		master/scan_read.c master/send.c master/send_state.c
+		master/scan_read.c master/send.c master/send_state.c \
+		master/status_row.c master/status_text.c
 EDGE =		edge/blob.c edge/blob_folders.c edge/blob_partial.c \
 		edge/blob_scan.c edge/cold.c edge/evict.c \
 		edge/fill.c edge/fill_open.c edge/fill_reader.c edge/follow.c \

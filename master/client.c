@@ -48,6 +48,7 @@ struct client {
 	unsigned			 magic;
 	CURLM				*multi;
 	const volatile sig_atomic_t	*stop;
+	long				 silence_s;
 	struct slot			 slot[CLIENT_PARALLEL_MAX];
 	uint64_t			 moved;
 };
@@ -64,6 +65,7 @@ client_new(const volatile sig_atomic_t *stop)
 		return (NULL);
 	c->magic = CLIENT_MAGIC;
 	c->stop = stop;
+	c->silence_s = SILENCE_S;
 	if ((c->multi = curl_multi_init()) == NULL) {
 		free(c);
 		return (NULL);
@@ -73,6 +75,14 @@ client_new(const volatile sig_atomic_t *stop)
 		c->slot[i].client = c;
 	}
 	return (c);
+}
+
+void
+client_set_silence(struct client *c, unsigned s)
+{
+
+	CHECK_OBJ(c, CLIENT_MAGIC);
+	c->silence_s = (long)s;
 }
 
 void
@@ -286,7 +296,8 @@ set_up(struct slot *s)
 	    (long)CURL_HTTP_VERSION_1_1);
 	(void)curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT, CONNECT_S);
 	(void)curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, 1L);
-	(void)curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, SILENCE_S);
+	(void)curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME,
+	    s->client->silence_s);
 	(void)curl_easy_setopt(e, CURLOPT_USERAGENT,
 	    "pkgcast/" PKGCAST_VERSION);
 	(void)curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_write);

@@ -45,6 +45,8 @@ struct client_answer {
 /* stop (may be NULL) ends requests at work.  NULL: out of memory. */
 struct client	*client_new(const volatile sig_atomic_t *stop);
 void		 client_destroy(struct client **c);
+/* Ends requests in which nothing came for so many seconds (120 else). */
+void		 client_set_silence(struct client *c, unsigned s);
 
 /* One request.  Always fills a; client_answer_free() it. */
 void		 client_do(struct client *c, const struct client_request *q,

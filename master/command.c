@@ -25,7 +25,7 @@ static const struct {
 	    "               [--prepare-wait SECONDS | --now]" },
 	{ "rollback",
 	    "rollback SET [GENERATION] [--prepare-wait SECONDS | --now]" },
-	{ "status", "status [--json]" },
+	{ "status", "status [--all] [--json] [--watch[=SECONDS]]" },
 	{ "verify", "verify SET DIR|URL [--root-key KEY]..." },
 	{ "keys", "keys generate [-W | --no-password] [FILE]" },
 	{ "keys", "keys show [FILE]" },

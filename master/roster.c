@@ -134,6 +134,7 @@ record_new(struct roster *r, const struct edge_entry *e, const char *instance,
 	snprintf(rec->instance, sizeof(rec->instance), "%s", instance);
 	rec->id = ++r->next_id;
 	rec->held_until = r->hold_until;
+	rec->first_ms = now;
 	TAILQ_INSERT_TAIL(&r->records, rec, all);
 	LIST_INSERT_HEAD(record_bucket(r, e->key), rec, bucket);
 	r->nrecord++;
@@ -152,7 +153,8 @@ note_report(struct roster *r, struct record *rec, const struct edge_entry *e,
 	const struct renew_set *rs;
 	struct rset *s;
 	struct cover *c;
-	size_t i;
+	size_t i, before;
+	bool known = rec->last_ms != rec->first_ms;
 
 	snprintf(rec->name, sizeof(rec->name), "%s", e->name);
 	snprintf(rec->version, sizeof(rec->version), "%s", n->version);
@@ -169,6 +171,7 @@ note_report(struct roster *r, struct record *rec, const struct edge_entry *e,
 	r->serial++;
 	for (i = 0; i < n->nset; i++) {
 		rs = &n->set[i];
+		before = rec->ncover;
 		if ((s = rset_of_edge(r, rs->name)) == NULL ||
 		    (c = cover_add(rec, s)) == NULL)
 			continue;	/* goes without a lease */
@@ -178,17 +181,9 @@ note_report(struct roster *r, struct record *rec, const struct edge_entry *e,
 		c->digest = rs->digest;
 		c->has_prepared = rs->has_prepared;
 		c->prepared = rs->prepared;
+		cover_note(c, known && rec->ncover > before, rec->last_ms);
 	}
 	cover_drop(rec, rec->last_ms);
-}
-
-/* The edge may be told that it is up to date in this set. */
-static bool
-is_current(const struct cover *c)
-{
-	if (c->set->generation == 0)
-		return (c->generation == 0);
-	return (c->generation != 0 && digest_eq(&c->digest, &c->set->digest));
 }
 
 /*
@@ -212,7 +207,7 @@ find_behind(struct roster *r, const struct record *rec, const struct renew *n,
 			name = n->set[i].name;
 			if ((s = rset_find(r, name)) != NULL &&
 			    (c = cover_find(rec, s)) != NULL && c->listed &&
-			    is_current(c))
+			    cover_current(c))
 				continue;
 		} else {
 			s = r->published[i - n->nset];
@@ -259,7 +254,7 @@ grant(struct roster *r, struct record *rec, struct lease *l)
 	size_t i;
 
 	for (i = 0; i < rec->ncover; i++)
-		if (rec->cover[i].listed && is_current(&rec->cover[i]))
+		if (rec->cover[i].listed && cover_current(&rec->cover[i]))
 			rec->cover[i].until = until;
 	if (rec->carries_all)
 		rec->others_until = until;

@@ -120,14 +120,19 @@ void		 roster_wait_destroy(struct roster *r, struct roster_wait **w);
 /* A copy of everything, for the status page. */
 struct roster_report_set {
 	const char	*name;		/* good as long as the roster */
-	uint64_t	 generation;
+	uint64_t	 generation;	/* held; 0: none yet */
+	uint64_t	 here;		/* of the current head; 0: none */
 	bool		 current, leased;
+	int64_t		 behind_ms;	/* for so long; -1: it is not */
+	int64_t		 switched_ms;	/* ago; -1: not seen */
+	int64_t		 took_ms;	/* after the commit; -1: not known */
 };
 struct roster_report_instance {
 	char		 instance[INSTANCE_HEX + 1];
 	char		 version[32];
 	int64_t		 silent_ms;	/* since the last renewal */
-	bool		 leased;
+	int64_t		 left_ms;	/* of its last lease; 0: ran out */
+	bool		 leased;	/* for all published that it carries */
 	size_t		 nset;
 	struct roster_report_set *set;
 	uint64_t	 requests, hits, misses, fills, fill_bytes,

@@ -143,6 +143,40 @@ cover_drop(struct record *rec, int64_t now)
 }
 
 bool
+cover_current(const struct cover *c)
+{
+	if (c->set->generation == 0)
+		return (c->generation == 0);
+	return (c->generation != 0 && digest_eq(&c->digest, &c->set->digest));
+}
+
+void
+cover_outdated(struct cover *c, int64_t now)
+{
+
+	if (c->behind_ms == 0)
+		c->behind_ms = now;
+}
+
+/* joined: the record had renewed before, without this set. */
+void
+cover_note(struct cover *c, bool joined, int64_t now)
+{
+	int64_t since = c->set->since_ms;
+
+	if (!cover_current(c)) {
+		cover_outdated(c, since != 0 ? since : now);
+		return;
+	}
+	if ((c->behind_ms != 0 || joined) && c->generation != 0) {
+		c->switched_ms = now;
+		c->took_ms = since != 0 && now > since ? now - since :
+		    since != 0 ? 0 : -1;
+	}
+	c->behind_ms = 0;
+}
+
+bool
 record_carries(const struct record *rec, const struct rset *s)
 {
 	const struct cover *c;

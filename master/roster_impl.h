@@ -26,6 +26,7 @@ struct rset {
 	char		 name[SET_NAME_MAX + 1];
 	uint64_t	 generation;	/* 0: not published */
 	struct digest	 digest;
+	int64_t		 since_ms;	/* current; 0: since before the start */
 	uint64_t	 ahead;		/* highest that roster_ahead_news() told */
 	uint64_t	 seen;		/* the last renewal that listed it */
 	struct roster_wait *last;	/* its last switch; a reference */
@@ -39,6 +40,10 @@ struct cover {
 	uint64_t	 generation;	/* reported; 0: none */
 	struct digest	 digest, prepared;
 	int64_t		 until;		/* lease for the set; 0: never had one */
+	/* For people: */
+	int64_t		 behind_ms;	/* since when; 0: it is not */
+	int64_t		 switched_ms;	/* last; 0: not seen */
+	int64_t		 took_ms;	/* after the commit; -1: not known */
 };
 
 /* One instance of one edge.  ids grow in the order of `all`. */
@@ -50,7 +55,8 @@ struct record {
 	char		 name[ROSTER_NAME];
 	char		 instance[INSTANCE_HEX + 1];
 	char		 version[32];
-	int64_t		 last_ms;	/* when its last renewal came in */
+	int64_t		 first_ms;	/* when its first renewal came in */
+	int64_t		 last_ms;	/* and its last */
 	int64_t		 granted_until;	/* of the last lease */
 	bool		 carries_all;
 	int64_t		 others_until;	/* for sets that are not published */
@@ -123,6 +129,11 @@ struct cover	*cover_find(const struct record *rec, const struct rset *s);
 struct cover	*cover_add(struct record *rec, struct rset *s);
 /* Forgets covers of sets that the edge carries no more, once they ran out. */
 void		 cover_drop(struct record *rec, int64_t now);
+/* Notes for people what a renewal, or a commit, at `now` has changed. */
+void		 cover_note(struct cover *c, bool joined, int64_t now);
+void		 cover_outdated(struct cover *c, int64_t now);
+/* The edge may be told that it is up to date in this set. */
+bool		 cover_current(const struct cover *c);
 bool		 record_carries(const struct record *rec, const struct rset *s);
 /* When the record's lease for the set runs out; 0: it has none. */
 int64_t		 record_covered(const struct record *rec,

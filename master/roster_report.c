@@ -9,27 +9,65 @@
 #include "master/roster_impl.h"
 #include "proto/check.h"
 
-static int
-report_sets(struct roster_report_instance *i, const struct record *rec,
-    int64_t now)
+static void
+report_cover(struct roster_report_set *s, const struct cover *c, int64_t now)
 {
-	struct roster_report_set *s;
+
+	s->name = c->set->name;
+	s->generation = c->generation;
+	s->here = c->set->generation;
+	s->current = cover_current(c);
+	s->leased = c->until > now;
+	s->behind_ms = c->behind_ms == 0 ? -1 : now - c->behind_ms;
+	s->switched_ms = c->switched_ms == 0 ? -1 : now - c->switched_ms;
+	s->took_ms = c->switched_ms == 0 ? -1 : c->took_ms;
+}
+
+/* A published set that the edge carries and has nothing of. */
+static void
+report_lacking(struct roster_report_set *s, const struct rset *set,
+    const struct record *rec, int64_t now)
+{
+
+	s->name = set->name;
+	s->here = set->generation;
+	s->behind_ms = now - (set->since_ms > rec->first_ms ? set->since_ms :
+	    rec->first_ms);
+	s->switched_ms = s->took_ms = -1;
+}
+
+static int
+name_cmp(const void *a, const void *b)
+{
+	const struct roster_report_set *x = a, *y = b;
+
+	return (strcmp(x->name, y->name));
+}
+
+static int
+report_sets(const struct roster *r, struct roster_report_instance *i,
+    const struct record *rec, int64_t now)
+{
 	const struct cover *c;
 	size_t k;
 
-	if ((i->set = calloc(rec->ncover + 1, sizeof(*i->set))) == NULL)
+	if ((i->set = calloc(rec->ncover + r->npublished + 1,
+	    sizeof(*i->set))) == NULL)
 		return (-1);
 	for (k = 0; k < rec->ncover; k++) {
 		c = &rec->cover[k];
-		if (!c->listed || c->generation == 0)
-			continue;
-		s = &i->set[i->nset++];
-		s->name = c->set->name;
-		s->generation = c->generation;
-		s->current = c->set->generation != 0 &&
-		    digest_eq(&c->digest, &c->set->digest);
-		s->leased = c->until > now;
+		if (c->listed && (c->generation != 0 ||
+		    c->set->generation != 0))
+			report_cover(&i->set[i->nset++], c, now);
 	}
+	for (k = 0; rec->carries_all && k < r->npublished; k++) {
+		c = cover_find(rec, r->published[k]);
+		if (c == NULL || !c->listed)
+			report_lacking(&i->set[i->nset++], r->published[k],
+			    rec, now);
+	}
+	if (i->nset > 1)
+		qsort(i->set, i->nset, sizeof(*i->set), name_cmp);
 	return (0);
 }
 
@@ -56,6 +94,7 @@ report_instance(const struct roster *r, struct roster_report_instance *i,
 	memcpy(i->instance, rec->instance, sizeof(i->instance));
 	memcpy(i->version, rec->version, sizeof(i->version));
 	i->silent_ms = now > rec->last_ms ? now - rec->last_ms : 0;
+	i->left_ms = rec->granted_until > now ? rec->granted_until - now : 0;
 	i->leased = leased_for_all(r, rec, now);
 	i->requests = rec->requests;
 	i->hits = rec->hits;
@@ -64,7 +103,7 @@ report_instance(const struct roster *r, struct roster_report_instance *i,
 	i->fill_bytes = rec->fill_bytes;
 	i->cache_bytes = rec->cache_bytes;
 	i->cache_max = rec->cache_max;
-	return (report_sets(i, rec, now));
+	return (report_sets(r, i, rec, now));
 }
 
 static int
@@ -72,9 +111,10 @@ report_edge(struct roster *r, struct roster_report_edge *e,
     const struct edge_entry *entry, int64_t now)
 {
 	const struct record *rec;
-	size_t live = 0;
+	int64_t newer_ms = INT64_MAX;
 
 	e->edge = *entry;
+	/* The newest first. */
 	LIST_FOREACH(rec, record_bucket(r, entry->key), bucket) {
 		if (strcmp(rec->key, entry->key) != 0)
 			continue;
@@ -87,10 +127,13 @@ report_edge(struct roster *r, struct roster_report_edge *e,
 			return (-1);
 		if (e->instance[e->ninstance - 1].leased)
 			e->leased = true;
-		if (now - rec->last_ms < r->ttl_ms)
-			live++;
+		if (now - rec->last_ms >= r->ttl_ms)
+			continue;
+		/* One that a newer one has replaced says no more. */
+		if (rec->last_ms >= newer_ms)
+			e->duplicate = true;
+		newer_ms = rec->first_ms;
 	}
-	e->duplicate = live > 1;
 	return (0);
 }
 

@@ -473,11 +473,17 @@ static void
 make_current(struct roster *r, struct rset *s, uint64_t generation,
     const struct digest *head, struct roster_wait *w)
 {
+	struct record *rec;
+	struct cover *c;
 
 	if (s->generation == 0)
 		r->published[r->npublished++] = s;
 	s->generation = generation;
 	s->digest = *head;
+	s->since_ms = w->begin_ms;
+	TAILQ_FOREACH(rec, &r->records, all)
+		if ((c = cover_find(rec, s)) != NULL)
+			cover_outdated(c, s->since_ms);
 	wait_release(&s->last);
 	s->last = w;
 	w->refs++;

@@ -46,6 +46,15 @@ set_text(json_t *o, const char *key, const char *v)
 	return (json_object_set_new(o, key, json_string(v)));
 }
 
+/* Below 0: it has not happened. */
+static int
+set_ms(json_t *o, const char *key, int64_t ms)
+{
+
+	return (json_object_set_new(o, key, ms < 0 ? json_null() :
+	    json_integer((json_int_t)ms)));
+}
+
 static int
 set_bool(json_t *o, const char *key, bool v)
 {
@@ -178,16 +187,24 @@ sets_of(struct status *s, const struct roster_report *p)
 static json_t *
 edge_sets_of(const struct roster_report_instance *in)
 {
+	const struct roster_report_set *s;
 	json_t *a = json_array(), *o;
 	size_t i;
 	int bad = 0;
 
 	for (i = 0; i < in->nset; i++) {
+		s = &in->set[i];
 		o = json_object();
-		bad |= set_text(o, "name", in->set[i].name);
-		bad |= set_number(o, "generation", in->set[i].generation);
-		bad |= set_bool(o, "current", in->set[i].current);
-		bad |= set_bool(o, "leased", in->set[i].leased);
+		bad |= set_text(o, "name", s->name);
+		bad |= set_number(o, "generation", s->generation);
+		bad |= set_bool(o, "current", s->current);
+		bad |= set_bool(o, "leased", s->leased);
+		bad |= set_bool(o, "ahead", s->generation > s->here);
+		bad |= set_number(o, "behind", s->generation < s->here ?
+		    s->here - s->generation : 0);
+		bad |= set_ms(o, "behind_ms", s->behind_ms);
+		bad |= set_ms(o, "switched_ms_ago", s->switched_ms);
+		bad |= set_ms(o, "switch_ms", s->took_ms);
 		bad |= json_array_append_new(a, o);
 	}
 	if (bad != 0) {
@@ -226,6 +243,7 @@ instance_of(const struct roster_report_instance *in)
 	bad |= set_text(o, "instance", in->instance);
 	bad |= set_text(o, "version", in->version);
 	bad |= set_number(o, "last_renewal_ms_ago", (uint64_t)in->silent_ms);
+	bad |= set_ms(o, "lease_left_ms", in->left_ms);
 	bad |= set_bool(o, "leased", in->leased);
 	bad |= json_object_set_new(o, "sets", edge_sets_of(in));
 	bad |= json_object_set_new(o, "counters", counters_of(in));
@@ -254,8 +272,7 @@ edge_of(const struct roster_report_edge *e)
 	bad |= set_text(o, "url", e->edge.url);
 	bad |= set_bool(o, "leased", e->leased);
 	bad |= set_bool(o, "duplicate", e->duplicate);
-	bad |= json_object_set_new(o, "last_renewal_ms_ago", silent == -1 ?
-	    json_null() : json_integer((json_int_t)silent));
+	bad |= set_ms(o, "last_renewal_ms_ago", silent);
 	bad |= json_object_set_new(o, "instances", a);
 	if (bad != 0) {
 		json_decref(o);

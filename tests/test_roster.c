@@ -779,7 +779,120 @@ report_tells_what_each_instance_holds(void **state)
 	assert_false(p->edge[1].leased || i->leased || i->set[0].current);
 	assert_string_equal(i->set[0].name, "s");
 	assert_int_equal(i->set[0].generation, 1);
+	assert_int_equal(i->set[0].here, 2);
+	assert_int_equal(i->set[0].behind_ms, 100);
+	assert_int_equal(i->set[0].switched_ms, -1);
+	assert_int_equal(i->left_ms, TTL - 100);
 	assert_false(p->edge[2].leased);
+	roster_report_destroy(&p);
+}
+
+/* What the report says of an edge's only set. */
+static struct roster_report_set
+reported(size_t edge)
+{
+	struct roster_report *p = roster_report_new(r);
+	struct roster_report_set s;
+
+	assert_non_null(p);
+	assert_int_equal(p->edge[edge].instance[0].nset, 1);
+	s = p->edge[edge].instance[0].set[0];
+	roster_report_destroy(&p);
+	return (s);
+}
+
+static void
+expect_lag(size_t edge, uint64_t generation, int64_t behind_ms,
+    int64_t switched_ms, int64_t took_ms)
+{
+	struct roster_report_set s = reported(edge);
+
+	assert_int_equal(s.generation, generation);
+	assert_int_equal(s.behind_ms, behind_ms);
+	assert_int_equal(s.switched_ms, switched_ms);
+	assert_int_equal(s.took_ms, took_ms);
+	assert_true(s.current == (behind_ms == -1));
+}
+
+static void
+report_tells_who_lags_and_since_when(void **state)
+{
+	struct roster_wait *w;
+
+	(void)state;
+	current("s", 2);
+	renew(0, 2, 0);
+	renew(1, 2, 0);
+	expect_lag(0, 2, -1, -1, -1);		/* no switch was seen */
+	now += 1000;
+	w = commit("s", 3);
+	roster_wait_destroy(r, &w);
+	now += 40;
+	renew(0, 3, 0);
+	expect_lag(0, 3, -1, 0, 40);
+	expect_lag(1, 2, 40, -1, -1);		/* silent, and counted */
+	now += 60;
+	w = commit("s", 4);
+	roster_wait_destroy(r, &w);
+	now += 900;
+	renew(1, 2, 1);
+	expect_lag(0, 3, 900, 960, 40);
+	expect_lag(1, 2, 1000, -1, -1);		/* since it lacked the first */
+	assert_int_equal(reported(1).here, 4);
+	renew(1, 4, 0);
+	now += 5;
+	expect_lag(1, 4, -1, 5, 900);
+	/* A start is no switch; what is ahead is not current. */
+	renew(2, 7, 1);
+	assert_false(reported(2).current);
+	assert_true(reported(2).generation > reported(2).here);
+}
+
+static void
+report_tells_what_an_edge_lacks(void **state)
+{
+	struct roster_wait *w;
+
+	(void)state;
+	renew(0, 0, 0);
+	now += 10;
+	w = commit("s", 1);
+	roster_wait_destroy(r, &w);
+	now += 20;
+	expect_lag(0, 0, 20, -1, -1);
+	renew(0, 1, 0);
+	expect_lag(0, 1, -1, 0, 20);
+	/* Started after the publish. */
+	renew(1, 0, 1);
+	now += 30;
+	expect_lag(1, 0, 30, -1, -1);
+	renew(1, 1, 0);
+	expect_lag(1, 1, -1, 0, 50);
+}
+
+static void
+an_edge_that_was_started_anew_is_not_two(void **state)
+{
+	struct roster_report *p;
+	struct lease *l;
+	int i;
+
+	(void)state;
+	current("s", 1);
+	renew(0, 1, 0);
+	for (i = 0; i < 2; i++) {
+		now += 1000;
+		l = renew_full(0, 'b', ALL, "s", 1, NULL, now);
+		lease_destroy(&l);
+		assert_non_null(p = roster_report_new(r));
+		assert_int_equal(p->edge[0].ninstance, 2);
+		assert_false(p->edge[0].duplicate);
+		roster_report_destroy(&p);
+	}
+	now += 1000;
+	renew(0, 1, 0);		/* the first one is still there */
+	assert_non_null(p = roster_report_new(r));
+	assert_true(p->edge[0].duplicate);
 	roster_report_destroy(&p);
 }
 
@@ -989,6 +1102,9 @@ main(void)
 		CASE(repeated_publish_shares_the_running_wait),
 		CASE(end_that_nobody_saw_is_kept),
 		CASE(report_tells_what_each_instance_holds),
+		CASE(report_tells_who_lags_and_since_when),
+		CASE(report_tells_what_an_edge_lacks),
+		CASE(an_edge_that_was_started_anew_is_not_two),
 		CASE(lease_that_ran_out_since_prepare_is_named),
 		CASE(edge_back_since_prepare_is_waited_for_once),
 		CASE(edge_started_anew_is_not_named_when_it_acknowledged),
