@@ -31,7 +31,8 @@ PROTO =		proto/accesslog.c proto/address.c proto/answer.c proto/buf.c \
 KEYS =		keys/armor.c keys/cert.c keys/cmd_keys.c keys/cmd_trust.c \
 		keys/edges.c keys/home.c keys/minisign.c keys/password.c \
 		keys/seckey.c keys/trust.c keys/trust_init.c \
-		keys/trust_place.c keys/trustdoc.c keys/zap.c
+		keys/trust_place.c keys/trust_restore.c keys/trustdoc.c \
+		keys/zap.c
 MASTER =	master/announce.c master/generation.c master/origin.c \
 		master/outbox.c master/peers.c master/pending.c \
 		master/pending_blob.c master/pending_json.c \

@@ -31,6 +31,7 @@
 #define	AGAIN_DOUBLINGS	5
 #define	HEADS_S		20
 #define	SWEEP_MS	5000		/* after a switch */
+#define	MUTE_MS		30000		/* without a lease; then it is said why */
 #define	JITTER_PART	10		/* of the interval, up and down */
 
 struct mail {
@@ -68,6 +69,7 @@ struct follow {
 	int64_t		 sweep_ms;	/* 0: nothing to sweep */
 	unsigned	 nfailed;	/* polls in a row */
 	bool		 fresh;		/* a lease was held at the last look */
+	int64_t		 unleased_ms;	/* since then; 0: told, or leased */
 	struct follow_stats stats;
 };
 
@@ -263,18 +265,19 @@ poll_heads(struct follow *f)
 {
 	char from[UPSTREAM_URL], *text;
 	uint64_t tried = 0;
-	bool good = false, later = false;
+	bool good = false, later = false, found = false;
 	size_t len;
 
-	while ((text = upstream_get(f->conf.upstreams, &tried,
+	while (!found && (text = upstream_get(f->conf.upstreams, &tried,
 	    "/.pkgcast/heads", HEADS_MAX, HEADS_S, &f->interrupt, &len,
 	    from)) != NULL) {
 		if (take_heads(f, text, len, from, &later))
 			good = true;
 		free(text);
-		if (good && !sync_is_behind(f->sync))
-			break;
+		found = good && !sync_is_behind(f->sync);
 	}
+	if (good && !found && !later && errno != ECANCELED)
+		sync_not_found(f->sync);
 	return (good && !later);
 }
 
@@ -404,19 +407,45 @@ take_reply(struct follow *f)
 	return (false);
 }
 
+/* A master that answers over HTTP and gives no lease: once, why that may be. */
+static void
+explain_silence(struct follow *f)
+{
+	int64_t now = clock_boot_ms(), since;
+	bool answers;
+
+	pthread_mutex_lock(&f->lock);
+	since = f->unleased_ms;
+	answers = since != 0 && f->stats.last_poll >= since;
+	if (answers && now - since >= MUTE_MS)
+		f->unleased_ms = 0;
+	pthread_mutex_unlock(&f->lock);
+	if (answers && now - since >= MUTE_MS)
+		log_warn("no lease for %jd s though upstreams answer: answers "
+		    "are stale, and news come by polling; are the master's "
+		    "announce and lease ports open to this host, is this edge "
+		    "in `pkgcast edge list` there, and is public-key in the "
+		    "section master still the public_key that "
+		    "/.pkgcast/status of the master shows?",
+		    (intmax_t)((now - since) / 1000));
+}
+
 /* Says when the lease came or went; what went is made up for by polling. */
 static void
 watch_lease(struct follow *f)
 {
 	bool fresh = leases_fresh(f->conf.leases, NULL, lease_clock());
 
-	if (fresh == f->fresh)
+	if (fresh == f->fresh) {
+		explain_silence(f);
 		return;
+	}
 	if (f->conf.linked)
 		log_info(fresh ? "lease held" : "lease lost: answers are stale "
 		    "until the master answers again, polling");
 	pthread_mutex_lock(&f->lock);
 	f->fresh = fresh;
+	f->unleased_ms = fresh || !f->conf.linked ? 0 : clock_boot_ms();
 	if (!fresh && f->conf.linked)
 		f->poll_ms = clock_boot_ms();
 	pthread_mutex_unlock(&f->lock);
@@ -495,6 +524,7 @@ follow_start(struct follow *f, struct link *l)
 	CHECK_OBJ(f, FOLLOW_MAGIC);
 	f->link = l;
 	f->poll_ms = clock_boot_ms() + (l != NULL ? FIRST_POLL_MS : 0);
+	f->unleased_ms = l != NULL ? clock_boot_ms() : 0;
 	if (waiters_start(f->waiters) == -1 ||
 	    (errno = pthread_create(&f->thread, NULL, run, f)) != 0)
 		return (-1);

@@ -377,29 +377,38 @@ compare_previous(const struct head *held, const struct head *h)
 		    h->set, (uintmax_t)h->generation);
 }
 
-/* The master's head is below ours: it was restored from a copy. */
-static enum sync_result
-lower(struct sync *s, struct sync_set *set, const struct head *h,
-    const char *from)
+/*
+ * The master said that a set is behind, and no upstream showed a newer head: the
+ * master was restored from a copy, or lost the set, or all upstreams lag.  The
+ * master is shown what is held here; it knows which it is.
+ */
+void
+sync_not_found(struct sync *s)
 {
-	const struct held_set *held = held_named(s->conf.held, h->set);
+	const struct held_set *held;
+	struct sync_set *set;
 	struct head *ours;
+	bool news = false;
 
-	if (!set->behind || set->ahead != NULL || held_current(held) == NULL ||
-	    (ours = malloc(sizeof(*ours))) == NULL) {
-		(void)refuse(s, h, from, "its generation is below the one "
-		    "held");
-		return (SYNC_LOWER);
+	CHECK_OBJ(s, SYNC_MAGIC);
+	for (set = s->sets; set != NULL; set = set->next) {
+		held = held_named(s->conf.held, set->name);
+		if (!set->behind || set->ahead != NULL || held == NULL ||
+		    held_current(held) == NULL ||
+		    (ours = malloc(sizeof(*ours))) == NULL)
+			continue;
+		log_warn("behind or ahead set=%s held=%ju: the master has "
+		    "another head, and no upstream one above this: they lag, "
+		    "or the master went back in time and says so itself",
+		    set->name, (uintmax_t)held->floor);
+		*ours = *held_current(held);
+		pthread_mutex_lock(&s->lock);
+		set->ahead = ours;
+		pthread_mutex_unlock(&s->lock);
+		news = true;
 	}
-	log_err("ahead of the master set=%s held=%ju from=%s generation=%ju: "
-	    "was it restored from a copy? publish the set again", h->set,
-	    (uintmax_t)held->floor, from, (uintmax_t)h->generation);
-	*ours = *held_current(held);
-	pthread_mutex_lock(&s->lock);
-	set->ahead = ours;
-	pthread_mutex_unlock(&s->lock);
-	s->conf.changed(s->conf.arg);
-	return (SYNC_LOWER);
+	if (news)
+		s->conf.changed(s->conf.arg);
 }
 
 /* A judged head of a set that is carried, at or above what is held. */
@@ -460,15 +469,18 @@ consider(struct sync *s, const struct head *h, const char *from,
 			return (SYNC_LATER);
 		if (set->generation == h->generation)
 			return (SYNC_SAME);
-		return (h->generation < held->floor ? lower(s, set, h, from) :
-		    follow_head(s, set, current, from, stop));
+		if (h->generation >= held->floor)
+			return (follow_head(s, set, current, from, stop));
 	}
 	if (judge(s, h, &err) != TRUST_OK)
 		return (refuse(s, h, from, err.reason));
 	if ((set = sync_get(s, h->set)) == NULL)
 		return (refuse(s, h, from, "too many sets"));
-	if (held != NULL && h->generation < held->floor)
-		return (lower(s, set, h, from));
+	if (held != NULL && h->generation < held->floor) {
+		(void)refuse(s, h, from, "its generation is below the one "
+		    "held");
+		return (SYNC_LOWER);
+	}
 	if (current != NULL && h->generation == current->generation)
 		return (refuse(s, h, from, "another head of the generation "
 		    "that is held"));

@@ -77,6 +77,8 @@ void		 sync_behind(struct sync *s,
 		    char (*name)[SET_NAME_MAX + 1], size_t n);
 /* Whether any of them is still behind its master as far as we know. */
 bool		 sync_is_behind(const struct sync *s);
+/* After that, when all upstreams were asked in vain. */
+void		 sync_not_found(struct sync *s);
 /* Learns one more of the generations behind the current ones; true when there
  * is more to do.  Ends early on `interrupt`. */
 bool		 sync_walk(struct sync *s);

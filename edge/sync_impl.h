@@ -24,8 +24,9 @@ struct sync_set {
 	uint64_t	 generation;	/* served; 0: none */
 	struct digest	 digest;
 	bool		 behind;	/* said the master's last reply */
-	struct head	*ahead;		/* ours, where the master's is below
-					 * it, or NULL */
+	struct head	*ahead;		/* ours, where nobody shows the
+					 * master's, or NULL */
+	unsigned	 shown;		/* to the master, in that round */
 	struct head	*pending;	/* being fetched or prepared, or NULL */
 	struct snapshot	*prepared;	/* of pending, or NULL */
 	int64_t		 warm_ms;	/* being warmed, not reported until then */
@@ -50,6 +51,7 @@ struct sync {
 					 * it, nothing waits */
 	struct sync_set	*sets;
 	size_t		 nset;
+	unsigned	 round;		/* of showing heads; under lock */
 	struct head	*walking;	/* under lock: a head behind, fetched */
 	_Atomic int64_t	 expires;	/* the trust document's; 0: none */
 	int64_t		 trust_ms;	/* F last fetched, boot clock */

@@ -52,14 +52,15 @@ sync_is_behind(const struct sync *s)
 
 	for (const struct sync_set *set = s->sets; set != NULL;
 	    set = set->next)
-		if (set->behind && set->ahead == NULL)
+		if (set->behind)
 			return (true);
 	return (false);
 }
 
 /* Under the lock: the set as a renewal tells of it. */
 static void
-report_set(const struct sync_set *set, struct renew_set *r, unsigned *nahead)
+report_set(struct sync_set *set, struct renew_set *r, unsigned round,
+    unsigned *nahead)
 {
 
 	memcpy(r->name, set->name, sizeof(r->name));
@@ -69,10 +70,12 @@ report_set(const struct sync_set *set, struct renew_set *r, unsigned *nahead)
 		r->has_prepared = true;
 		r->prepared = set->pending->digest;
 	}
-	if (set->ahead == NULL || *nahead == REPORT_AHEAD ||
+	if (set->ahead == NULL || set->shown == round ||
+	    *nahead == REPORT_AHEAD ||
 	    (r->ahead = strdup(set->ahead->text)) == NULL)
 		return;
 	(*nahead)++;
+	set->shown = round;
 	r->generation = set->ahead->generation;
 	r->digest = set->ahead->digest;
 }
@@ -106,10 +109,13 @@ sync_report(struct sync *s, struct renew *r)
 	r->all = s->conf.sets->n == 0;
 	pthread_mutex_lock(&s->lock);
 	r->set = calloc(s->nset + 1, sizeof(*r->set));
-	for (const struct sync_set *set = s->sets; r->set != NULL &&
-	    set != NULL; set = set->next)
+	for (struct sync_set *set = s->sets; r->set != NULL && set != NULL;
+	    set = set->next)
 		if (sync_carries(s, set->name))
-			report_set(set, &r->set[n++], &nahead);
+			report_set(set, &r->set[n++], s->round, &nahead);
+	/* All were shown: again, from the first on. */
+	if (nahead < REPORT_AHEAD)
+		s->round++;
 	r->nset = n;
 	pthread_mutex_unlock(&s->lock);
 	return (r->set == NULL ? -1 : 0);

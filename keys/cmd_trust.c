@@ -15,6 +15,7 @@
 #include "keys/cmd_trust.h"
 #include "keys/trust.h"
 #include "keys/trust_init.h"
+#include "keys/trust_restore.h"
 #include "keys/trust_place.h"
 #include "proto/clock.h"
 #include "proto/date.h"
@@ -32,7 +33,8 @@ usage(void)
 	(void)fprintf(stderr,
 	    "usage: pkgcast trust init [--root FILE]... [--threshold N]\n"
 	    "           [--publisher KEY|FILE[:GLOB]]... [--expires DATE|DAYSd]\n"
-	    "           [--out FILE]\n"
+	    "           [--out FILE] [--new]\n"
+	    "       pkgcast trust restore FILE\n"
 	    "       pkgcast trust show [FILE]\n");
 	return (USAGE);
 }
@@ -255,6 +257,8 @@ cmd_trust(const struct pkgcast_conf *c, int argc, char *argv[])
 	}
 	if (strcmp(argv[1], "show") == 0)
 		return (show(c, argc - 1, argv + 1));
+	if (strcmp(argv[1], "restore") == 0)
+		ret = trust_restore(c, argc - 1, argv + 1);
 	if (strcmp(argv[1], "init") == 0)
 		ret = trust_init(c, argc - 1, argv + 1);
 	return (ret == -1 ? usage() : ret);

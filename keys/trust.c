@@ -192,7 +192,9 @@ take(struct trust *t, size_t i, const char *text, size_t len,
 		if (same(&t->version[i], text, len))
 			return (0);
 		return (parse_fail(err, 0,
-		    "version %zu differs from the one that is held", i + 1));
+		    "version %zu differs from the one that is held: was the "
+		    "master's lost and another made? It can take back this "
+		    "one (pkgcast trust restore)", i + 1));
 	}
 	if (len > TRUST_MAX)
 		return (parse_fail(err, 0, "version %zu has more than %d bytes",

@@ -41,6 +41,7 @@ struct init {
 	const char		*root[TRUST_ROOTS];
 	const char		*publisher[TRUST_PUBLISHERS];
 	size_t			 nroot, npublisher;
+	bool			 anew;		/* though there was one */
 };
 
 static int	fail(const char *fmt, ...)
@@ -178,6 +179,7 @@ take_options(struct init *in, int argc, char *argv[])
 		{ "publisher", required_argument, NULL, 'p' },
 		{ "expires", required_argument, NULL, 'e' },
 		{ "out", required_argument, NULL, 'o' },
+		{ "new", no_argument, NULL, 'n' },
 		{ NULL, 0, NULL, 0 }
 	};
 	int ch, ret = DONE;
@@ -196,6 +198,8 @@ take_options(struct init *in, int argc, char *argv[])
 			ret = set_expires(in, optarg);
 		else if (ch == 'o')
 			in->out = optarg;
+		else if (ch == 'n')
+			in->anew = true;
 		else
 			return (-1);
 	}
@@ -333,19 +337,31 @@ find_owner(const struct trust_place *p, uid_t *uid, gid_t *gid)
 	return (DONE);
 }
 
+int
+trust_folder(const struct trust_place *p, uid_t *uid, gid_t *gid)
+{
+	int statefd, trustfd = -1;
+
+	if (find_owner(p, uid, gid) != DONE)
+		return (-1);
+	if ((statefd = open_folder(AT_FDCWD, p->state, 0750, *uid, *gid)) ==
+	    -1 || (trustfd = open_folder(statefd, "trust", 0755, *uid,
+	    *gid)) == -1)
+		(void)fail("%s/trust: %s", p->state, strerror(errno));
+	fd_close(&statefd);
+	return (trustfd);
+}
+
 static int
 write_state(const struct trust_place *p, const struct buf *b)
 {
-	int statefd = -1, trustfd = -1, ret = FAILED;
+	int trustfd, ret = FAILED;
 	uid_t uid;
 	gid_t gid;
 
-	if (find_owner(p, &uid, &gid) != DONE)
+	if ((trustfd = trust_folder(p, &uid, &gid)) == -1)
 		return (FAILED);
-	if ((statefd = open_folder(AT_FDCWD, p->state, 0750, uid, gid)) == -1 ||
-	    (trustfd = open_folder(statefd, "trust", 0755, uid, gid)) == -1)
-		(void)fail("%s/trust: %s", p->state, strerror(errno));
-	else if (faccessat(trustfd, FIRST, F_OK, 0) == 0)
+	if (faccessat(trustfd, FIRST, F_OK, 0) == 0)
 		(void)fail("%s/trust/%s is there already: a trust document is "
 		    "made once", p->state, FIRST);
 	else if (fd_replace(trustfd, FIRST, b->p, b->len, 0644) == -1 ||
@@ -358,7 +374,6 @@ write_state(const struct trust_place *p, const struct buf *b)
 		ret = DONE;
 	}
 	fd_close(&trustfd);
-	fd_close(&statefd);
 	return (ret);
 }
 
@@ -413,6 +428,30 @@ check_first(const struct init *in, const struct trust_place *p)
 	return (ret);
 }
 
+/* Where sets were published edges hold a trust document already, and take no
+ * other one as version 1. */
+static int
+check_unpublished(const struct init *in, const struct pkgcast_conf *c)
+{
+	struct parse_error err;
+	struct stat st;
+	char *path;
+	int ret = DONE;
+
+	if (in->out != NULL || in->anew)
+		return (DONE);
+	if ((path = home_file(c, "signed", &err)) == NULL)
+		return (fail("%s", err.reason));
+	if (stat(path, &st) == 0)
+		ret = fail("%s: sets were published with these keys already, "
+		    "so edges hold a trust document.  If this master has lost "
+		    "it, fetch http://EDGE/.pkgcast/trust from one of them into "
+		    "a file, and `pkgcast trust restore` that.  For other "
+		    "edges than those, repeat this with --new", path);
+	free(path);
+	return (ret);
+}
+
 int
 trust_init(const struct pkgcast_conf *c, int argc, char *argv[])
 {
@@ -433,6 +472,8 @@ trust_init(const struct pkgcast_conf *c, int argc, char *argv[])
 		return (USAGE);
 	}
 	ret = check_first(&in, &place);
+	if (ret == DONE)
+		ret = check_unpublished(&in, c);
 	if (ret == DONE)
 		ret = read_keys(&in, c);
 	if (ret == DONE)

@@ -43,6 +43,9 @@
 #define	ANNOUNCE_HWM	1000		/* announcements one edge may lag */
 #define	LEASE_HWM	16		/* an edge has one renewal on the way */
 #define	IDLE_MS		1000
+#define	FOREIGN_MS	60000		/* between two messages */
+#define	MONITOR		"inproc://lease-monitor"
+#define	MONITOR_DATA	6		/* bytes: event, value (zmq_socket_monitor(3)) */
 
 struct announce {
 	unsigned	 magic;
@@ -56,7 +59,10 @@ struct announce {
 
 	/* The thread's own. */
 	zsock_t		*xpub, *router;
+	zsock_t		*monitor;	/* of the router; NULL: none */
 	struct peers	*peers;
+	uint64_t	 nforeign;	/* refused since the last message, at: */
+	int64_t		 foreign_ms;
 };
 
 /*
@@ -338,6 +344,50 @@ take_subscription(struct announce *a)
 	return (got == 0);
 }
 
+/* A peer could not even say hello, as it used another key than ours: an edge,
+ * after this master has lost its own.  They try several times a second. */
+static void
+note_foreign(struct announce *a)
+{
+	int64_t now = clock_boot_ms();
+
+	a->nforeign++;
+	if (a->foreign_ms != 0 && now - a->foreign_ms < FOREIGN_MS)
+		return;
+	a->foreign_ms = now;
+	log_err("refuse links n=%ju: hosts take another public key for this "
+	    "master's: was master.cert_secret lost? Restore it, or give every "
+	    "edge the public key that is in master.cert (pkgcast-master(8), "
+	    "MOVING AND RESTORING)", (uintmax_t)a->nforeign);
+	a->nforeign = 0;
+}
+
+/* Handshakes that failed.  True when there may be more. */
+static bool
+take_monitor(struct announce *a)
+{
+	uint8_t data[MONITOR_DATA];
+	uint32_t value = 0;
+	zmq_msg_t m[2];
+	size_t nframe;
+	int got;
+
+	if (a->monitor == NULL)
+		return (false);
+	zmq_msg_init(&m[0]);
+	zmq_msg_init(&m[1]);
+	got = receive(zsock_resolve(a->monitor), m, &nframe);
+	if (got == 0 && zmq_msg_size(&m[0]) == sizeof(data)) {
+		memcpy(data, zmq_msg_data(&m[0]), sizeof(data));
+		memcpy(&value, data + sizeof(uint16_t), sizeof(value));
+	}
+	if (value == ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC)
+		note_foreign(a);
+	zmq_msg_close(&m[0]);
+	zmq_msg_close(&m[1]);
+	return (got == 0);
+}
+
 /*
  * Link thread: its loop
  */
@@ -368,8 +418,8 @@ static void *
 run(void *arg)
 {
 	struct announce *a = arg;
-	zmq_pollitem_t item[3];
-	int n;
+	zmq_pollitem_t item[4];
+	int n, nitem = a->monitor != NULL ? 4 : 3;
 
 	CHECK_OBJ(a, ANNOUNCE_MAGIC);
 	memset(item, 0, sizeof(item));
@@ -377,8 +427,11 @@ run(void *arg)
 	item[1].socket = zsock_resolve(a->xpub);
 	item[2].fd = a->wake[0];
 	item[0].events = item[1].events = item[2].events = ZMQ_POLLIN;
+	if (a->monitor != NULL)
+		item[3].socket = zsock_resolve(a->monitor);
+	item[3].events = ZMQ_POLLIN;
 	while (take_orders(a)) {
-		if (zmq_poll(item, 3, IDLE_MS) == -1 && zmq_errno() != EINTR) {
+		if (zmq_poll(item, nitem, IDLE_MS) == -1 && zmq_errno() != EINTR) {
 			log_err("poll links: %s", zmq_strerror(zmq_errno()));
 			break;
 		}
@@ -386,10 +439,13 @@ run(void *arg)
 			continue;
 		for (n = 0; n < LEASE_BATCH && take_renewal(a); n++)
 			continue;
+		for (n = 0; n < LEASE_BATCH && take_monitor(a); n++)
+			continue;
 	}
 	/* Closed by the thread that used them. */
 	zsock_destroy(&a->xpub);
 	zsock_destroy(&a->router);
+	zsock_destroy(&a->monitor);
 	return (NULL);
 }
 
@@ -490,6 +546,20 @@ open_socket(int type, const char *endpoint, const char *secret_key,
 	return (NULL);
 }
 
+/* Without it only a message is missing. */
+static void
+open_monitor(struct announce *a)
+{
+
+	if (zmq_socket_monitor(zsock_resolve(a->router), MONITOR,
+	    ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL) == -1 ||
+	    (a->monitor = zsock_new(ZMQ_PAIR)) == NULL ||
+	    zmq_connect(zsock_resolve(a->monitor), MONITOR) == -1) {
+		log_warn("monitor links: %s", zmq_strerror(zmq_errno()));
+		zsock_destroy(&a->monitor);
+	}
+}
+
 static int
 open_all(struct announce *a, struct parse_error *err)
 {
@@ -509,7 +579,10 @@ open_all(struct announce *a, struct parse_error *err)
 		return (-1);
 	a->router = open_socket(ZMQ_ROUTER, c->lease, c->secret_key,
 	    MESSAGE_MAX + FRAME_EXTRA, LEASE_HWM, a->lease_endpoint, err);
-	return (a->router == NULL ? -1 : 0);
+	if (a->router == NULL)
+		return (-1);
+	open_monitor(a);
+	return (0);
 }
 
 void
@@ -560,6 +633,7 @@ announce_stop(struct announce **ap)
 	}
 	zsock_destroy(&a->xpub);
 	zsock_destroy(&a->router);
+	zsock_destroy(&a->monitor);
 	fd_close(&a->wake[0]);
 	fd_close(&a->wake[1]);
 	outbox_destroy(&a->outbox);

@@ -32,7 +32,8 @@ static const struct {
 	{ "trust",
 	    "trust init [--root FILE]... [--threshold N]\n"
 	    "               [--publisher KEY|FILE[:GLOB]]... [--expires DATE|DAYSd]\n"
-	    "               [--out FILE]" },
+	    "               [--out FILE] [--new]" },
+	{ "trust", "trust restore FILE" },
 	{ "trust", "trust show [FILE]" },
 	{ "edge", "edge invite NAME [--url URL] [--master HOST]" },
 	{ "edge", "edge allow NAME PUBLICKEY [URL]" },

@@ -211,7 +211,9 @@ load_trust(struct master *m)
 		errx(1, "%s/trust: %s", m->conf->state, e.reason);
 	if (trust_version(m->trust) == 0)
 		log_warn("trust version=none: nothing can be published; make a "
-		    "trust document with `pkgcast trust init`");
+		    "trust document with `pkgcast trust init`, or, where "
+		    "edges hold one, take theirs with `pkgcast trust "
+		    "restore`");
 }
 
 /* What is current is put into the roster before the first renewal. */

@@ -179,7 +179,7 @@ report(const struct send_state *s)
 {
 
 	if (s->leased == 0) {
-		(void)printf("no edge held a lease\n");
+		(void)printf("no edge held a lease (pkgcast status shows them)\n");
 		return (COMMAND_DONE);
 	}
 	(void)printf("switched %" PRIu64 " of %" PRIu64 " edges", s->acked,

@@ -167,7 +167,7 @@ row_fill(struct row *r, const json_t *edge)
 		ahead = ahead || doc_true(s, "ahead");
 		if (doc_number(s, "behind") > r->behind)
 			r->behind = doc_number(s, "behind");
-		if (!doc_true(s, "current") &&
+		if (!doc_true(s, "current") && !doc_true(s, "ahead") &&
 		    (ms = doc_ms(s, "behind_ms")) > r->behind_ms)
 			r->behind_ms = ms;
 		ms = doc_ms(s, "switched_ms_ago");

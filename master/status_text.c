@@ -107,6 +107,10 @@ show_switch(const json_t *sw, const char *set, const struct row *rows,
 
 	if (!json_is_object(sw))
 		return;
+	if (doc_number(sw, "leased") == 0) {
+		(void)printf("    no edge held a lease when it was published\n");
+		return;
+	}
 	(void)printf("    switched %" PRIu64 " of %" PRIu64 " edges",
 	    doc_number(sw, "acked"), doc_number(sw, "leased"));
 	if (doc_number(sw, "acked") > 0) {
