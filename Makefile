@@ -143,6 +143,11 @@ torture: programs
 	sh integration/run-tests -s integration/test_crash.py \
 	    integration/test_crash_fills.py --kills $(KILLS)
 
+# The lease protocol's model, searched with three publishes (the suite takes two).
+model:
+	@sh integration/deps check
+	sh integration/model 3
+
 # Everything at once for a long time, each answer checked; SOAK are options, as
 # --variant tsan.  What cold files on a slow disk do to hits (Linux, root).
 SOAK =		--minutes 30
@@ -215,7 +220,7 @@ clean:
 	rm -f */*.o */*.d */*.a $(PROGRAMS) $(SWARM) $(TESTS:.c=) $(FUZZ:.c=) \
 	    $(MEASURES:.c=)
 
-.PHONY: all programs check checks unit demo bench bench-parts bench-store crowd torture \
+.PHONY: all programs check checks unit demo bench bench-parts bench-store crowd torture model \
 	soak slowdisk asan tsan \
 	clang fuzz lint install clean
 
