@@ -4,6 +4,7 @@
 import http.client
 import os
 import random
+import re
 import threading
 import time
 import urllib.parse
@@ -194,6 +195,24 @@ def test_nothing_changed_makes_no_generation(shared, tmp_path):
     out = shared.publish("still", tree).stdout
     assert shared.head(shared.master, "still") == head
     assert "nothing changed" in out.lower()
+
+
+def test_verbose_publish_and_rollback_tell_where_the_time_went(shared,
+                                                               tmp_path):
+    tree = make_tree(tmp_path / "tree", {"a": b"one\n"})
+    steps = (r"timed: read (\S+) s, sent (\S+) s, tree (\S+) s, prepared "
+             r"(\S+) s, switched (\S+) s\n")
+    shared.publish("timed", tree)
+    make_tree(tree, {"a": b"two\n"})
+    for words in (["publish", "timed", tree], ["rollback", "timed"]):
+        begin = time.monotonic()
+        p = shared.pkgcast("-v", *words)
+        took = time.monotonic() - begin
+        found = re.search(steps, p.stderr)
+        assert found, p.stderr
+        # Each is rounded to a tenth of a second.
+        assert sum(map(float, found.groups())) <= took + 0.25 + 1e-6
+    assert "timed: read" not in shared.publish("timed", tree).stderr
 
 
 def test_an_edge_that_was_away_learns_what_it_missed(sandbox, tmp_path):

@@ -15,6 +15,7 @@
 #include "master/progress.h"
 #include "master/release.h"
 #include "master/scan.h"
+#include "proto/clock.h"
 
 struct publish_options {
 	const char	*set, *dir;
@@ -148,6 +149,7 @@ cmd_publish(const struct pkgcast_conf *c, int argc, char **argv)
 	struct seckey *key = NULL;
 	struct scan *scan = NULL;
 	struct content *content = NULL;
+	int64_t began_ms = clock_boot_ms();
 	int status = COMMAND_FAILED;
 
 	if (options(&o, argc, argv) == -1)
@@ -169,7 +171,8 @@ cmd_publish(const struct pkgcast_conf *c, int argc, char **argv)
 		.conf = c, .client = client, .record = record, .key = key,
 		.set = o.set, .content = content, .scan = scan,
 		.globs = o.globs, .withdraw = o.withdraw, .force = o.force,
-		.prepare_wait = o.prepare_wait
+		.prepare_wait = o.prepare_wait, .began_ms = began_ms,
+		.read_ms = clock_boot_ms()
 	});
 out:
 	content_destroy(&content);

@@ -15,6 +15,7 @@
 #include "master/command.h"
 #include "master/fetch.h"
 #include "master/release.h"
+#include "proto/clock.h"
 
 struct rollback_options {
 	const char	*set;
@@ -136,7 +137,8 @@ roll(const struct pkgcast_conf *c, const struct rollback_options *o,
 	struct release r = {
 		.conf = c, .client = client, .record = record, .key = key,
 		.set = o->set,
-		.force = true, .rollback = true, .prepare_wait = o->prepare_wait
+		.force = true, .rollback = true,
+		.prepare_wait = o->prepare_wait, .began_ms = clock_boot_ms()
 	};
 	struct parse_error err;
 	struct snapshot *earlier = NULL;
@@ -163,6 +165,7 @@ roll(const struct pkgcast_conf *c, const struct rollback_options *o,
 		r.globs.v[i] = head_entry(h, i, glob[i], sizeof(glob[i]));
 	r.globs.n = h->nentry;
 	r.content = content;
+	r.read_ms = clock_boot_ms();
 	status = release_run(&r);
 out:
 	content_destroy(&content);

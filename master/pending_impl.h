@@ -57,6 +57,7 @@ struct pending {
 	uint8_t		*want;		/* per entry of next: not there */
 	size_t		 nwant;
 	size_t		 prepared, leased;	/* edges */
+	int64_t		 tree_ms, waited_ms;	/* took tree and prepare */
 	struct roster_wait *wait;	/* for acknowledgement */
 	bool		 told;		/* somebody was told that it is over */
 	/* Of the thread that publishes: */

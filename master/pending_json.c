@@ -80,6 +80,8 @@ pending_object(struct pending *p)
 	    put_number(o, "wanted", p->nwant) |
 	    put_number(o, "prepared", p->prepared) |
 	    put_number(o, "preparing", p->leased) |
+	    put_number(o, "tree_ms", (uint64_t)p->tree_ms) |
+	    put_number(o, "prepare_ms", (uint64_t)p->waited_ms) |
 	    put_result(o, p->all->c.roster, p->wait, &over);
 	if (over && ret == 0)
 		p->told = true;

@@ -132,21 +132,38 @@ commit(struct pending *p)
 	}
 }
 
+/* Notes what a step took that began at since_ms. */
+static void
+note_time(struct pending *p, int64_t *step_ms, int64_t since_ms)
+{
+
+	(void)pthread_mutex_lock(&p->lock);
+	*step_ms = clock_boot_ms() - since_ms;
+	(void)pthread_mutex_unlock(&p->lock);
+}
+
 static void *
 run(void *arg)
 {
 	struct pending *p = arg;
 	struct pendings *a = p->all;
 	struct parse_error err = { .reason = "" };
+	int64_t since_ms = clock_boot_ms();
+	bool go;
 
 	CHECK_OBJ(p, PENDING_MAGIC);
 	if (build(p, &err) == -1) {
 		if (!atomic_load(&a->stop))
 			pending_fail(p, &err);
-	} else if (prepare(p))
-		commit(p);
-	else
-		announce_prepare_end(a->c.announce, p->head.set);
+	} else {
+		note_time(p, &p->tree_ms, since_ms);
+		go = prepare(p);
+		note_time(p, &p->waited_ms, p->prepare_ms);
+		if (go)
+			commit(p);
+		else
+			announce_prepare_end(a->c.announce, p->head.set);
+	}
 	pending_release(&p);
 	pendings_thread_ends(a);
 	return (NULL);

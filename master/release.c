@@ -195,6 +195,22 @@ report(const struct send_state *s)
 	return (COMMAND_UNSWITCHED);
 }
 
+/* Where the time went; the last step ends now. */
+static void
+show_times(const struct release *r, const struct send *s)
+{
+	int64_t sent = s->sent_ms - r->read_ms;
+	int64_t rest = clock_boot_ms() - s->sent_ms - s->state.tree_ms -
+	    s->state.prepare_ms;
+
+	(void)fprintf(stderr,
+	    "%s: read %.1f s, sent %.1f s, tree %.1f s, prepared %.1f s, switched %.1f s\n",
+	    r->set, (double)(r->read_ms - r->began_ms) / 1e3,
+	    (double)sent / 1e3, (double)s->state.tree_ms / 1e3,
+	    (double)s->state.prepare_ms / 1e3,
+	    (double)(rest > 0 ? rest : 0) / 1e3);
+}
+
 static int
 unchanged(const struct release *r, const struct base *b)
 {
@@ -322,6 +338,8 @@ attempt(const struct release *r, const struct base *b, uint64_t *tried,
 	if ((result = send_run(&s, err)) == SEND_DONE) {
 		published(r, b, &s);
 		*status = report(&s.state);
+		if (command_verbose)
+			show_times(r, &s);
 		(void)record_forget(r->record);
 	} else if ((ret = judge(&s, result, reused, status)) ==
 	    ATTEMPT_REFUSED)

@@ -31,6 +31,8 @@ struct release {			/* all borrowed */
 	struct globs		 globs;
 	bool			 withdraw, force, rollback;
 	unsigned		 prepare_wait;	/* seconds */
+	int64_t			 began_ms;	/* boot clock: the command */
+	int64_t			 read_ms;	/* and when content was known */
 };
 /* Prints what came of it; returns the command's exit status. */
 int		 release_run(const struct release *r);

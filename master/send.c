@@ -380,10 +380,14 @@ follow(struct send *s, const char *set, uint64_t generation,
 		*progress_ms = clock_boot_ms();
 		if (strcmp(s->state.state, "committed") == 0 && s->state.over)
 			return (STEP_OK);
-		if (command_verbose && strcmp(last, s->state.state) != 0)
-			(void)fprintf(stderr, "%s: %s\n", set,
-			    s->state.state);
-		memcpy(last, s->state.state, sizeof(last));
+		/* What is new may be over soon. */
+		if (strcmp(last, s->state.state) != 0) {
+			if (command_verbose)
+				(void)fprintf(stderr, "%s: %s\n", set,
+				    s->state.state);
+			memcpy(last, s->state.state, sizeof(last));
+			ms = POLL_MIN_MS;
+		}
 		command_sleep_ms(ms);
 		ms = ms * 2 > POLL_MAX_MS ? POLL_MAX_MS : ms * 2;
 	}
@@ -415,6 +419,7 @@ go_through(struct dialogue *d)
 	    p->chunks_len)) != STEP_OK ||
 	    (step = upload(d)) != STEP_OK))
 		return (step);
+	d->s->sent_ms = clock_boot_ms();
 	return (follow(d->s, d->h->set, d->h->generation, &d->progress_ms,
 	    d->err));
 }

@@ -25,6 +25,7 @@ struct send_state {
 	uint64_t	 acked, leased;
 	size_t		 nmissing;
 	char		*missing;	/* names, ", " between; malloc'd */
+	int64_t		 tree_ms, prepare_ms;	/* took these steps */
 	int64_t		 p50_ms, p99_ms, max_ms;
 	char		 slowest[LOG_TEXT];	/* edge whose max_ms is */
 };
@@ -52,6 +53,7 @@ struct send {
 	/* Results. */
 	struct send_state	 state;
 	uint64_t		 files, bytes;	/* uploaded */
+	int64_t			 sent_ms;	/* when all was; boot clock */
 };
 /*
  * Sends the pending head and all that the master wants, and waits until leases

@@ -91,6 +91,8 @@ state_parse(struct send_state *s, const char *text, size_t len)
 	copy_text(j, "reason", s->reason, sizeof(s->reason));
 	s->acked = number(j, "acked");
 	s->leased = number(j, "leased");
+	s->tree_ms = (int64_t)number(j, "tree_ms");
+	s->prepare_ms = (int64_t)number(j, "prepare_ms");
 	s->p50_ms = (int64_t)number(j, "p50_ms");
 	s->p99_ms = (int64_t)number(j, "p99_ms");
 	s->max_ms = (int64_t)number(j, "max_ms");
