@@ -33,7 +33,8 @@ KEYS =		keys/armor.c keys/cert.c keys/cmd_keys.c keys/cmd_trust.c \
 		keys/seckey.c keys/trust.c keys/trust_init.c \
 		keys/trust_place.c keys/trust_restore.c keys/trustdoc.c \
 		keys/zap.c
-MASTER =	master/announce.c master/generation.c master/origin.c \
+MASTER =	master/announce.c master/generation.c master/gone.c \
+		master/origin.c \
 		master/outbox.c master/peers.c master/pending.c \
 		master/pending_blob.c master/pending_json.c \
 		master/pending_run.c master/pendings.c master/publish.c \

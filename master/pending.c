@@ -180,6 +180,7 @@ pending_fail(struct pending *p, const struct parse_error *err)
 	p->err = *err;
 	p->state = PENDING_FAILED;
 	(void)pthread_mutex_unlock(&p->lock);
+	atomic_store(&p->all->litter, true);
 	pending_forget(p);
 	log_warn("publish failed set=%s generation=%llu: %s", p->head.set,
 	    (unsigned long long)p->head.generation, err->reason);
@@ -195,10 +196,14 @@ enlist(struct pendings *a, struct pending *p, struct pending **old)
 		(*old)->listed = false;
 		a->n--;
 		(void)pthread_mutex_lock(&(*old)->lock);
-		if ((*old)->next != NULL)
-			p->before = snapshot_ref((*old)->next);
-		else if ((*old)->before != NULL)
-			p->before = snapshot_ref((*old)->before);
+		/* A committed one's blobs are named by its generation. */
+		if ((*old)->state != PENDING_COMMITTED) {
+			atomic_store(&a->litter, true);
+			if ((*old)->next != NULL)
+				p->before = snapshot_ref((*old)->next);
+			else if ((*old)->before != NULL)
+				p->before = snapshot_ref((*old)->before);
+		}
 		(void)pthread_mutex_unlock(&(*old)->lock);
 	}
 	TAILQ_INSERT_TAIL(&a->list, p, link);

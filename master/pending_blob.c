@@ -226,6 +226,8 @@ check_done(struct check *c, bool good)
 		c->next = NULL;
 		c->want = NULL;
 		p->state = PENDING_BLOBS;
+		if (p->before != NULL)
+			atomic_store(&p->all->litter, true);
 		snapshot_unref(&p->before);
 	}
 	p->attaching = false;
@@ -404,6 +406,18 @@ pending_put_begin(struct pending *p, const struct digest *d, uint64_t length,
 		answer_errno(out, errno);
 }
 
+/* What came for one that was replaced meanwhile may be for nothing. */
+static void
+note_litter(struct pending *p)
+{
+	struct pendings *a = p->all;
+
+	(void)pthread_mutex_lock(&a->lock);
+	if (!p->listed)
+		atomic_store(&a->litter, true);
+	(void)pthread_mutex_unlock(&a->lock);
+}
+
 void
 pending_put_end(struct pending *p, const struct digest *d, struct intake **in,
     struct pending_answer *out)
@@ -433,6 +447,7 @@ pending_put_end(struct pending *p, const struct digest *d, struct intake **in,
 		out->err = p->err;
 	}
 	(void)pthread_mutex_unlock(&p->lock);
+	note_litter(p);
 	if (all_there)
 		pending_start(p);
 }

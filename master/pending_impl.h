@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "master/gone.h"
 #include "master/pending.h"
 #include "master/roster.h"
 
@@ -27,6 +28,8 @@ struct pendings {
 	/* Blobs that no kept generation names may be damaged: a crash was
 	 * before, and they were not all verified yet. */
 	atomic_bool	 doubt;
+	/* Blobs may be there of a publish that came to nothing. */
+	atomic_bool	 litter;
 	pthread_mutex_t	 lock;		/* of the rest; before a pending's */
 	pthread_cond_t	 idle;		/* running became 0 */
 	size_t		 running;	/* threads */
@@ -93,8 +96,10 @@ void		 pending_check(struct pending *p);
 void		 pending_start(struct pending *p);
 
 /* pendings.c */
-/* Removes blobs that nothing names. */
-void		 pendings_collect(struct pendings *a);
+/* Removes blobs that nothing names, of all or, without litter, of those that a
+ * commit of the set may have left (NULL: all). */
+void		 pendings_collect(struct pendings *a, const struct gone *g,
+		    const char *set);
 /* Starts a thread that calls pendings_thread_ends() as its last step.  -1:
  * errno. */
 int		 pendings_thread(struct pendings *a, void *(*run)(void *),

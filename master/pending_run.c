@@ -87,7 +87,7 @@ prepare(struct pending *p)
 
 /* The origin and the truth have it. */
 static void
-committed(struct pending *p, struct roster_wait **wait)
+committed(struct pending *p, struct roster_wait **wait, const struct gone *g)
 {
 	const struct publish_conf *c = &p->all->c;
 
@@ -108,20 +108,21 @@ committed(struct pending *p, struct roster_wait **wait)
 	(void)pthread_mutex_unlock(&p->lock);
 	pending_forget(p);
 	generation_retain(c->generations, p->head.set);
-	pendings_collect(p->all);
+	pendings_collect(p->all, g, p->head.set);
 }
 
 static void
 commit(struct pending *p)
 {
 	const struct publish_conf *c = &p->all->c;
+	struct gone *g = gone_new(c->site, p->head.set);
 	struct roster_wait *wait;
 	struct parse_error err;
 
 	switch (generation_commit(c->generations, p->next, c->roster,
 	    p->prepare_ms, &wait, &err)) {
 	case GENERATION_DONE:
-		committed(p, &wait);
+		committed(p, &wait, g);
 		break;
 	case GENERATION_CONFLICT:
 	case GENERATION_FAILED:
@@ -130,6 +131,7 @@ commit(struct pending *p)
 		pending_fail(p, &err);
 		break;
 	}
+	gone_destroy(&g);
 }
 
 /* Notes what a step took that began at since_ms. */

@@ -90,13 +90,26 @@ is_named(void *arg, const struct digest *d)
 }
 
 void
-pendings_collect(struct pendings *a)
+pendings_collect(struct pendings *a, const struct gone *g, const char *set)
 {
+	struct digest *d = NULL;
+	size_t some;
 	long n;
 
-	if ((n = store_collect(a->c.store, is_named, a)) == -1)
+	if (g != NULL && !atomic_load(&a->litter))
+		d = gone_digests(g, a->c.site, set, &some);
+	if (d != NULL) {
+		n = store_collect_some(a->c.store, d, some, is_named, a);
+		free(d);
+	} else {
+		/* What is left from now on is the next one's. */
+		atomic_store(&a->litter, false);
+		n = store_collect(a->c.store, is_named, a);
+	}
+	if (n == -1) {
+		atomic_store(&a->litter, true);
 		log_warn("cannot read folder=blob: %s", strerror(errno));
-	else if (n > 0)
+	} else if (n > 0)
 		log_info("blobs removed n=%ld: no kept generation names them",
 		    n);
 }
@@ -133,7 +146,7 @@ pendings_tick(struct pendings *a)
 	}
 	(void)pthread_mutex_unlock(&a->lock);
 	if (dropped)
-		pendings_collect(a);
+		pendings_collect(a, NULL, NULL);
 }
 
 /* What a record on disk says, if it can still be published. */
@@ -221,7 +234,7 @@ restore_blobs(void *arg)
 		pending_release(&p);
 	}
 	if (!atomic_load(&a->stop)) {
-		pendings_collect(a);
+		pendings_collect(a, NULL, NULL);
 		atomic_store(&a->doubt, false);
 	}
 	pendings_thread_ends(a);
@@ -277,6 +290,7 @@ pendings_new(const struct publish_conf *c, struct parse_error *err)
 	(void)pthread_cond_init(&a->idle, NULL);
 	atomic_init(&a->stop, false);
 	atomic_init(&a->doubt, true);
+	atomic_init(&a->litter, true);
 	if (generation_each(c->statefd, "pending", restore, a) != 0 ||
 	    pendings_thread(a, restore_blobs, a) == -1) {
 		(void)parse_fail(err, 0, "cannot take up pending publishes: "

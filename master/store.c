@@ -498,6 +498,21 @@ store_collect(struct store *s, bool (*named)(void *arg, const struct digest *d),
 	return (ret == -1 ? -1 : c.n);
 }
 
+long
+store_collect_some(struct store *s, const struct digest *d, size_t n,
+    bool (*named)(void *arg, const struct digest *d), void *arg)
+{
+	struct collect c = { .store = s, .named = named, .arg = arg, .n = 0 };
+	size_t i;
+
+	CHECK_OBJ(s, STORE_MAGIC);
+	(void)pthread_rwlock_wrlock(&s->hold);
+	for (i = 0; i < n; i++)
+		(void)collect_one(&c, &d[i]);
+	(void)pthread_rwlock_unlock(&s->hold);
+	return (c.n);
+}
+
 int
 store_each(const struct store *s,
     int (*each)(void *arg, const struct digest *d), void *arg)

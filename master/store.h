@@ -63,14 +63,17 @@ int		 store_unsynced(struct store *s, const struct digest *d);
 int		 store_remove(struct store *s, const struct digest *d);
 
 /*
- * Removes every blob that `named` does not want.  Between store_hold() and
- * store_release() none is removed, so that what was found there can be named in
- * time.  Returns how many went, or -1.
+ * Removes every blob, or each of those n, that `named` does not want.  Between
+ * store_hold() and store_release() none is removed, so that what was found there
+ * can be named in time.  Returns how many went, or -1.
  */
 void		 store_hold(struct store *s);
 void		 store_release(struct store *s);
 long		 store_collect(struct store *s,
 		    bool (*named)(void *arg, const struct digest *d),
+		    void *arg);
+long		 store_collect_some(struct store *s, const struct digest *d,
+		    size_t n, bool (*named)(void *arg, const struct digest *d),
 		    void *arg);
 /* Calls each() for every blob, in no order, until it returns other than 0,
  * which is returned; -1: errno. */

@@ -297,6 +297,94 @@ test_trees(void **arg)
 	draft_free(&d[2]);
 }
 
+static bool
+has_blob(const struct digest *d)
+{
+	char hex[DIGEST_HEX + 1];
+
+	return (there("blob/%s", digest_hex(d, hex)));
+}
+
+/* Blobs go with the last kept generation that names them, of any set. */
+static void
+test_blobs_go(void **arg)
+{
+	int64_t t = month_ago();
+	const struct item second[] = {
+		{ .path = "All" },
+		{ .path = "All/new.pkg", .size = 5, .fill = 'n' },
+		{ .path = NULL }
+	}, other[] = {
+		{ .path = "All" },
+		{ .path = "All/big.pkg", .size = BIG, .fill = 'b' },
+		{ .path = NULL }
+	};
+	struct say s = { .generation = 1, .created = t };
+	struct draft d[4];
+	size_t i;
+
+	(void)arg;
+	up();
+	draft_make(&d[0], first, &s);
+	publish_draft(&d[0]);
+	s = (struct say){ .set = "test:2", .generation = 1, .created = t };
+	draft_make(&d[1], other, &s);
+	publish_draft(&d[1]);
+	s = (struct say){ .generation = 2, .created = t + 10,
+	    .previous = &d[0].h };
+	draft_make(&d[2], second, &s);
+	publish_draft(&d[2]);
+	for (i = 0; i < d[0].n; i++)
+		assert_true(has_blob(&d[0].blob[i].d));
+	s = (struct say){ .generation = 3, .oldest = 3, .created = t + 20,
+	    .previous = &d[2].h };
+	draft_make(&d[3], second, &s);
+	publish_draft(&d[3]);
+	down();
+	check_current(&d[3]);
+	/* The first is the other set's too. */
+	assert_true(has_blob(&d[0].blob[0].d));
+	for (i = 1; i < d[0].n; i++)
+		assert_false(has_blob(&d[0].blob[i].d) &&
+		    d[0].blob[i].len > 0);
+	assert_false(has_blob(&d[0].h.manifest));
+	assert_false(has_blob(&d[2].h.manifest));
+	assert_true(has_blob(&d[3].blob[0].d));
+	for (i = 0; i < 4; i++)
+		draft_free(&d[i]);
+}
+
+/* What came for a publish that another one replaced goes with that one. */
+static void
+test_litter_goes(void **arg)
+{
+	struct say s = { .generation = 1, .created = month_ago() };
+	const struct item other[] = {
+		{ .path = "All" },
+		{ .path = "All/new.pkg", .size = 5, .fill = 'n' },
+		{ .path = NULL }
+	};
+	struct draft d, e;
+	char token[64];
+
+	(void)arg;
+	up();
+	draft_make(&d, first, &s);
+	assert_int_equal(post(&d, token), 201);
+	assert_int_equal(put_lists(&d, token), 201);
+	put_blobs(&d, token, 1);
+	assert_true(has_blob(&d.blob[0].d) || has_blob(&d.blob[1].d) ||
+	    has_blob(&d.blob[2].d));
+	s.generation = 2;
+	draft_make(&e, other, &s);
+	publish_draft(&e);
+	down();
+	check_current(&e);
+	assert_int_equal(count("blob"), 3);
+	draft_free(&d);
+	draft_free(&e);
+}
+
 static void
 test_newer_post(void **arg)
 {
@@ -437,6 +525,10 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_lying_publisher, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(test_trees, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_blobs_go, setup,
+		    teardown),
+		cmocka_unit_test_setup_teardown(test_litter_goes, setup,
+		    teardown),
 		cmocka_unit_test_setup_teardown(test_newer_post, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(test_revoked_meanwhile, setup,
