@@ -24,11 +24,19 @@
 #define	SCAN_THREADS	64
 #define	SCAN_TICK_MS	200
 
+/* A file to be read. */
+struct todo {
+	uint64_t	 size;
+	size_t		 index;
+};
+
 /* Readers at work. */
 struct reading {
 	const struct scan_conf	*conf;
 	struct scan		*scan;
 	struct parse_error	*err;
+	struct todo		*todo;		/* the largest first */
+	size_t			 n;
 	atomic_size_t		 next;
 	atomic_uint_fast64_t	 files, bytes;
 	atomic_bool		 failed;
@@ -122,11 +130,9 @@ reader(void *arg)
 
 	for (;;) {
 		if (atomic_load(&w->failed) || scan_stopped(w->conf) ||
-		    (i = atomic_fetch_add(&w->next, 1)) >= w->scan->n)
+		    (i = atomic_fetch_add(&w->next, 1)) >= w->n)
 			break;
-		it = &w->scan->item[i];
-		if (!it->read)
-			continue;
+		it = &w->scan->item[w->todo[i].index];
 		if (read_item(w, it) == -1) {
 			int error = errno;
 
@@ -173,38 +179,69 @@ wait_readers(struct reading *w, uint64_t all_files, uint64_t all_bytes)
 }
 
 static int
-read_files(struct reading *w, unsigned want)
+largest_first(const void *a, const void *b)
 {
-	pthread_t thread[SCAN_THREADS];
-	uint64_t files = 0, bytes = 0;
-	unsigned n;
-	size_t i;
-	long cores;
-	int error = 0;
+	const struct todo *x = a, *y = b;
 
-	for (i = 0; i < w->scan->n; i++)
-		if (w->scan->item[i].read) {
-			files++;
-			bytes += w->scan->item[i].e.size;
+	if (x->size != y->size)
+		return (x->size < y->size ? 1 : -1);
+	return (x->index < y->index ? -1 : 1);
+}
+
+/* Were a large file the last one, the others would wait for its reader. */
+static int
+list_files(struct reading *w, uint64_t *bytes)
+{
+	const struct scan *s = w->scan;
+	size_t i;
+
+	if ((w->todo = calloc(s->n + 1, sizeof(*w->todo))) == NULL)
+		return (parse_fail(w->err, 0, "out of memory"));
+	for (i = 0; i < s->n; i++)
+		if (s->item[i].read) {
+			w->todo[w->n].size = s->item[i].e.size;
+			w->todo[w->n++].index = i;
+			*bytes += s->item[i].e.size;
 		}
-	w->scan->nread = files;
-	if (files == 0)
-		return (0);
+	qsort(w->todo, w->n, sizeof(*w->todo), largest_first);
+	return (0);
+}
+
+static unsigned
+count_threads(const struct reading *w, unsigned want)
+{
+	long cores;
+
 	if (want == 0)
 		want = (cores = sysconf(_SC_NPROCESSORS_ONLN)) < 1 ? 1 :
 		    (unsigned)cores;
 	if (want > SCAN_THREADS)
 		want = SCAN_THREADS;
-	if (want > files)
-		want = (unsigned)files;
-	w->running = want;
+	return (want > w->n ? (unsigned)w->n : want);
+}
+
+static int
+read_files(struct reading *w, unsigned want)
+{
+	pthread_t thread[SCAN_THREADS];
+	uint64_t bytes = 0;
+	unsigned n;
+	size_t i;
+	int error = 0;
+
+	if (list_files(w, &bytes) == -1)
+		return (-1);
+	w->scan->nread = w->n;
+	if (w->n == 0)
+		return (0);
+	w->running = want = count_threads(w, want);
 	for (n = 0; n < want; n++)
 		if ((error = pthread_create(&thread[n], NULL, reader, w)) != 0)
 			break;
 	(void)pthread_mutex_lock(&w->lock);
 	w->running -= want - n;
 	(void)pthread_mutex_unlock(&w->lock);
-	wait_readers(w, files, bytes);
+	wait_readers(w, w->n, bytes);
 	for (i = 0; i < n; i++)
 		(void)pthread_join(thread[i], NULL);
 	if (n == 0)
@@ -231,6 +268,7 @@ scan_read(struct scan *s, const struct scan_conf *c, struct parse_error *err)
 	ret = read_files(w, c->threads);
 	(void)pthread_cond_destroy(&w->ended);
 	(void)pthread_mutex_destroy(&w->lock);
+	free(w->todo);
 	free(w);
 	return (ret);
 }
