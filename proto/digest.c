@@ -17,31 +17,29 @@ struct sha256 {
 	bool		 running;
 };
 
-static int
-hex_value(char c)
-{
-
-	if (c >= '0' && c <= '9')
-		return (c - '0');
-	if (c >= 'a' && c <= 'f')
-		return (c - 'a' + 10);
-	return (-1);
-}
+/* By character, HEX_GOOD included; a manifest has 64 of them in each line. */
+#define	HEX_GOOD	0x10u
+static const uint8_t hex_value[256] = {
+	['0'] = 0x10, ['1'] = 0x11, ['2'] = 0x12, ['3'] = 0x13, ['4'] = 0x14,
+	['5'] = 0x15, ['6'] = 0x16, ['7'] = 0x17, ['8'] = 0x18, ['9'] = 0x19,
+	['a'] = 0x1a, ['b'] = 0x1b, ['c'] = 0x1c, ['d'] = 0x1d, ['e'] = 0x1e,
+	['f'] = 0x1f
+};
 
 int
 digest_parse(struct digest *d, const char *hex, size_t len)
 {
-	int hi, lo;
+	unsigned hi, lo;
 	size_t i;
 
 	if (len != DIGEST_HEX)
 		return (-1);
 	for (i = 0; i < DIGEST_LEN; i++) {
-		hi = hex_value(hex[2 * i]);
-		lo = hex_value(hex[2 * i + 1]);
-		if (hi == -1 || lo == -1)
+		hi = hex_value[(unsigned char)hex[2 * i]];
+		lo = hex_value[(unsigned char)hex[2 * i + 1]];
+		if ((hi & lo & HEX_GOOD) == 0)
 			return (-1);
-		d->b[i] = (uint8_t)(hi << 4 | lo);
+		d->b[i] = (uint8_t)((hi & 0xfu) << 4 | (lo & 0xfu));
 	}
 	return (0);
 }
