@@ -162,7 +162,7 @@ slowdisk:
 	integration/slowdisk
 
 # The edge beside four peers, on a quiet machine (Linux); BENCH are options, as
-# --quick, --growth or --cold.
+# --quick, --growth, --cold or --publish.
 BENCH =
 bench:
 	@sh integration/deps bench

@@ -16,6 +16,9 @@ ZIPF_LARGE = {300: 16 << 20, 700: 24 << 20, 1500: 32 << 20, 4000: 48 << 20}
 ZIPF_EXPONENT = 0.9
 ZIPF_REQUESTS = 100000
 POOL = 64 << 20
+# Packages as on a mirror have the same median and a long tail.
+MIRROR_SIGMA = 2.3
+MIRROR_LARGEST = 1 << 30
 
 
 def zipf_path(rank):
@@ -29,6 +32,15 @@ def zipf_sizes():
     for rank, size in ZIPF_LARGE.items():
         sizes[rank] = size
     return sizes
+
+
+def mirror_sizes(files, total):
+    """Sizes of a whole mirror's packages, that many bytes in all."""
+    rng = random.Random(files)
+    sizes = [min(MIRROR_LARGEST, rng.lognormvariate(0, MIRROR_SIGMA) *
+                 ZIPF_MEDIAN) for _ in range(files)]
+    factor = total / sum(sizes)
+    return [max(200, int(size * factor)) for size in sizes]
 
 
 def zipf_order():
