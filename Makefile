@@ -68,7 +68,8 @@ TESTS =		tests/test_accesslog.c tests/test_announce.c \
 		tests/test_rot.c tests/test_route.c tests/test_scan.c tests/test_serve.c \
 		tests/test_site.c tests/test_storage.c tests/test_trust.c tests/test_zap.c
 # Programs that measure: nothing to pass or fail.
-MEASURES =	tests/bench_body.c tests/bench_lookup.c tests/bench_store.c
+MEASURES =	tests/bench_body.c tests/bench_lookup.c tests/bench_store.c \
+		tests/bench_reconnect.c
 FUZZ =		tests/fuzz_answer.c tests/fuzz_cert.c tests/fuzz_config.c \
 		tests/fuzz_framing.c tests/fuzz_head.c tests/fuzz_lease.c \
 		tests/fuzz_manifest.c tests/fuzz_minisign.c \
@@ -126,7 +127,7 @@ check:
 	@sh integration/deps check
 	@$(MAKE) programs
 	@$(MAKE) checks
-checks: programs unit
+checks: programs unit tests/bench_reconnect
 	sh integration/run-tests $(PYTEST)
 	sh integration/lint-pages $(MAN)
 unit: $(TESTS:.c=) $(FUZZ:.c=)
@@ -156,6 +157,13 @@ soak:
 	@sh integration/deps check
 	@$(MAKE) programs
 	integration/soak $(SOAK)
+# Whether all stay as large as they are (Linux); FLAT are options, as
+# --publishes 2000.
+FLAT =
+flat:
+	@sh integration/deps check
+	@$(MAKE) programs tests/bench_reconnect
+	integration/flat $(FLAT)
 slowdisk:
 	@sh integration/deps check
 	@$(MAKE) programs
@@ -221,8 +229,8 @@ clean:
 	rm -f */*.o */*.d */*.a $(PROGRAMS) $(SWARM) $(TESTS:.c=) $(FUZZ:.c=) \
 	    $(MEASURES:.c=)
 
-.PHONY: all programs check checks unit demo bench bench-parts bench-store crowd torture model \
-	soak slowdisk asan tsan \
+.PHONY: all programs check checks unit demo bench bench-parts bench-store \
+	crowd torture model soak slowdisk flat asan tsan \
 	clang fuzz lint install clean
 
 # On one line: bmake reads no list of files that goes over several.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Memory and descriptors of the daemons over time, for integration/soak, and
-whether they grow."""
+"""Memory, descriptors and threads of the daemons over time, for integration/soak
+and integration/flat, and whether they grow."""
 import os
 import statistics
 
@@ -13,14 +13,20 @@ MEMORY_PART = {"asan": 0.06, "tsan": 0.10}.get(VARIANT, 0.04)
 DESCRIPTORS = 24
 
 
-def memory_mb(pid):
-    """Of its own (not the pages of files), and all that is resident."""
-    kb = {}
+def status(pid):
+    """Those numbers of a process that are looked at here."""
+    out = {}
     with open("/proc/%d/status" % pid) as f:
         for line in f:
             k, _, v = line.partition(":")
-            if k in ("RssAnon", "VmRSS"):
-                kb[k] = int(v.split()[0])
+            if k in ("RssAnon", "VmRSS", "Threads"):
+                out[k] = int(v.split()[0])
+    return out
+
+
+def memory_mb(pid):
+    """Of its own (not the pages of files), and all that is resident."""
+    kb = status(pid)
     return kb["RssAnon"] / 1024, kb["VmRSS"] / 1024
 
 
@@ -31,13 +37,14 @@ def descriptors(pid):
 class Watch:
     def __init__(self, pids):
         self.pids = pids
-        self.samples = {n: [] for n in pids}    # (own MB, all MB, fds)
+        # (own MB, all MB, fds, threads)
+        self.samples = {n: [] for n in pids}
 
     def sample(self):
         for name, pid in self.pids.items():
             try:
-                self.samples[name].append(memory_mb(pid) +
-                                          (descriptors(pid),))
+                self.samples[name].append(memory_mb(pid) + (
+                    descriptors(pid), status(pid)["Threads"]))
             except OSError:
                 pass                        # ended; its exit status tells
 
