@@ -149,6 +149,17 @@ torture: programs
 model:
 	@sh integration/deps check
 	sh integration/model 3
+# Faults of network, processes, clocks and disks while all that is answered is
+# checked; CHECKER are options, as --seed 7.  The other one builds programs that
+# break a promise, and shows that this is found (5 minutes).
+CHECKER =	--minutes 30
+checker:
+	@sh integration/deps check
+	@$(MAKE) programs
+	integration/checker $(CHECKER)
+checker-planted:
+	@sh integration/deps check
+	integration/checker --planted
 
 # Everything at once for a long time, each answer checked; SOAK are options, as
 # --variant tsan.  What cold files on a slow disk do to hits (Linux, root).
@@ -230,7 +241,7 @@ clean:
 	    $(MEASURES:.c=)
 
 .PHONY: all programs check checks unit demo bench bench-parts bench-store \
-	crowd torture model soak slowdisk flat asan tsan \
+	crowd torture model soak slowdisk flat checker checker-planted asan tsan \
 	clang fuzz lint install clean
 
 # On one line: bmake reads no list of files that goes over several.

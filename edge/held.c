@@ -21,6 +21,7 @@
 #include "proto/check.h"
 #include "proto/fd.h"
 #include "proto/log.h"
+#include "proto/plant.h"
 
 #define	HELD_MAGIC	0x68656c64
 #define	HELD_DIR	"heads"
@@ -182,6 +183,22 @@ load_head(struct held_set *s, int dir, const char *name)
 	free(text);
 }
 
+#ifdef PLANT
+/* The newest generation is not known any more after a start. */
+static void
+forget_newest(struct held_set *s)
+{
+
+	if (!plant_is("G7") || s->nhead < 2)
+		return;
+	free(s->head[0]);
+	s->nhead--;
+	memmove(&s->head[0], &s->head[1], s->nhead * sizeof(s->head[0]));
+	s->head[s->nhead] = NULL;
+	s->floor = s->head[0]->generation;
+}
+#endif
+
 /* A set that could not be read is no set without heads (G7).  -1: errno. */
 static int
 load_set(struct held *h, const char *folder)
@@ -208,6 +225,9 @@ load_set(struct held *h, const char *folder)
 	while (errno = 0, (de = readdir(d)) != NULL)
 		load_head(s, fd, de->d_name);
 	error = errno;
+#ifdef PLANT
+	forget_newest(s);
+#endif
 	closedir(d);
 	errno = error;
 	return (error == 0 ? 0 : -1);

@@ -14,6 +14,7 @@
 #include "edge/lease.h"
 #include "proto/check.h"
 #include "proto/clock.h"
+#include "proto/plant.h"
 
 #define	LEASES_MAGIC	0x6c656173
 #define	PART_NUM	4		/* the edge counts 4/5 of the ttl */
@@ -228,6 +229,12 @@ leases_fresh(const struct leases *l, const struct lease_set *s,
     struct lease_now now)
 {
 
+#ifdef PLANT
+	/* A lease that was granted once never ends. */
+	if (plant_is("lease") && atomic_load(&(s != NULL ? &s->until :
+	    &l->others)->boot) > 0)
+		return (true);
+#endif
 	return (leases_left(l, s, now) > 0);
 }
 

@@ -32,6 +32,11 @@ def pytest_addoption(parser):
                      "that is fetched in pieces")
 
 
+    parser.addoption("--silence", type=int, default=15,
+                     help="for so many seconds links are dead in "
+                     "test_silence.py")
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "quick: runs under sanitizers in CI")
 
@@ -158,15 +163,17 @@ class Box:
         subprocess.run([sys.executable, SANDBOX, "start", self.dir, name],
                        check=True, timeout=120 * SLOW)
 
-    def spawn(self, name):
-        """Starts a daemon without waiting for anything."""
+    def spawn(self, name, before=(), env=None):
+        """Starts a daemon without waiting for anything, by way of the command
+        `before`."""
         program = "master/pkgcast-master" if name == "master" \
             else "edge/pkgcast-edge"
         with open(self.path(name + ".log"), "a") as log:
             p = subprocess.Popen(
-                [os.path.join(os.path.dirname(HERE), program), "-f",
+                [*before, os.path.join(os.path.dirname(HERE), program), "-f",
                  self.path(name + ".conf")], stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True, cwd="/")
+                stdout=log, stderr=log, start_new_session=True, cwd="/",
+                env=env)
         with open(self.path(name + ".pid"), "w") as f:
             f.write("%d\n" % p.pid)
         return p

@@ -152,11 +152,15 @@ class Upstream:
 
 class Relay:
     """A TCP relay to a port of 127.0.0.1.  `swallow` drops what either side
-    says, and keeps the connections; `cut()` ends all of them."""
+    says, and keeps the connections; `cut()` ends all of them; `blackhole()` is
+    a swallow for those that are open now.  `hold()` keeps back what goes "out"
+    to the port or comes "in" from it, as a network does that is cut there for
+    a while, `delay` makes both late by so many seconds."""
 
     def __init__(self, port, swallow=False):
         self.port, self.swallow = port, swallow
-        self.swallowed = 0
+        self.swallowed = self.held = 0
+        self.delay, self.holds, self.dead = 0, set(), set()
         self.socks = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listen_port = self.listener.getsockname()[1]
@@ -174,19 +178,22 @@ class Relay:
                 a.close()
                 continue
             self.socks += [a, b]
-            for src, dst in ((a, b), (b, a)):
-                threading.Thread(target=self.pump, args=(src, dst),
+            for src, dst, way in ((a, b, "out"), (b, a, "in")):
+                threading.Thread(target=self.pump, args=(src, dst, way),
                                  daemon=True).start()
 
-    def pump(self, src, dst):
+    def pump(self, src, dst, way):
         try:
             while True:
                 data = src.recv(65536)
                 if not data:
                     break
-                if self.swallow:
+                if self.swallow or src in self.dead:
                     self.swallowed += len(data)
                     continue
+                if self.delay or way in self.holds:
+                    self.held += 1
+                    self.keep_back(way)
                 dst.sendall(data)
         except OSError:
             pass
@@ -195,6 +202,17 @@ class Relay:
                 s.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+    def keep_back(self, way):
+        time.sleep(self.delay)
+        while way in self.holds:
+            time.sleep(0.02)
+
+    def hold(self, way, yes):
+        (self.holds.add if yes else self.holds.discard)(way)
+
+    def blackhole(self):
+        self.dead.update(self.socks)
 
     def cut(self):
         for s in self.socks:

@@ -77,12 +77,12 @@ class Answer:
 
 
 class Conn:
-    def __init__(self, base, rcvbuf=None):
+    def __init__(self, base, rcvbuf=None, timeout=60):
         u = urllib.parse.urlsplit(base)
         self.sock = socket.socket()
         if rcvbuf:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
-        self.sock.settimeout(60 * SLOW)
+        self.sock.settimeout(timeout * SLOW)
         self.sock.connect((u.hostname, u.port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.sock.makefile("rb", 65536)

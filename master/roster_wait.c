@@ -14,6 +14,7 @@
 #include "master/roster_impl.h"
 #include "proto/check.h"
 #include "proto/log.h"
+#include "proto/plant.h"
 
 #define	SLICE_MS	100		/* how late a run-out may be noticed */
 
@@ -258,6 +259,10 @@ result_missing(const struct roster_wait *w, int64_t now,
 	const struct member *m;
 	size_t i, n = 0;
 
+#ifdef PLANT
+	if (plant_is("names"))		/* nobody is named */
+		return (0);
+#endif
 	for (i = 0; i < w->nmember; i++) {
 		m = &w->member[i];
 		if (m->acked_ms != ROSTER_ALONE || m->until > now)
@@ -342,6 +347,9 @@ wait_over(struct roster *r, struct roster_wait *w, int64_t now)
 		return (true);
 	if (!w->prepare && now < r->hold_until)
 		return (false);
+#ifdef PLANT
+	if (!plant_is("G2"))		/* nobody is waited for */
+#endif
 	if (w->nacked < w->nmember)
 		for (i = 0; i < w->nmember; i++)
 			if (w->member[i].acked_ms == ROSTER_ALONE &&
