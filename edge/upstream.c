@@ -36,6 +36,8 @@
 #define	DISCARD_MAX	65536u		/* bytes of an error's body */
 #define	TICK_MS		1000		/* deadlines are looked at that often */
 #define	IDLE_MS		60000
+#define	KEPT_MS		2000		/* for an answer on a kept connection */
+#define	KEPT_IDLE_MS	10000		/* then it is not used again */
 #define	TRANSFER_MAGIC	0x7472616eu
 #define	PROTOCOLS	"http,https"
 
@@ -69,6 +71,7 @@ struct transfer {
 	int64_t		 start_ms, slow_ms, tick_ms;
 	uint64_t	 tick_received;
 	bool		 first;		/* the answer has begun */
+	bool		 anew;		/* asked again, on a new connection */
 	bool		 paused;	/* by the rate; and: */
 	bool		 held;		/* it was since the last tick */
 	enum transfer_result result;
@@ -86,7 +89,8 @@ struct upstreams {
 	atomic_bool	 stopping;
 	bool		 started;
 	CURLM		*multi;
-	struct rate	 rate;		/* the transfer thread's */
+	struct rate	 rate;		/* the transfer thread's; and: */
+	int64_t		 dead_ms;	/* a kept connection was found dead */
 	pthread_t	 thread;
 };
 
@@ -118,6 +122,7 @@ upstreams_new(const struct edge_conf *c)
 		return (NULL);
 	TAILQ_INIT(&u->waiting);
 	TAILQ_INIT(&u->running);
+	u->dead_ms = INT64_MIN / 2;
 	(void)pthread_mutex_init(&u->lock, NULL);
 	health_init(&u->health);
 	set_limits(u, c);
@@ -377,6 +382,20 @@ on_body(char *p, size_t size, size_t n, void *arg)
 	return (t->over ? 0 : len);
 }
 
+/*
+ * A kept connection may be dead without a sign: a router between forgot it, or
+ * was started anew.  So those that were idle for long are not used, and where
+ * one was found dead, none that is older.
+ */
+static void
+limit_kept(struct transfer *t)
+{
+	int64_t ms = MIN(KEPT_IDLE_MS, t->start_ms - t->u->dead_ms);
+
+	(void)curl_easy_setopt(t->curl, CURLOPT_MAXAGE_CONN,
+	    (long)(ms / 1000));
+}
+
 /* Makes the request.  -1: not possible for a local reason. */
 static int
 begin(struct transfer *t)
@@ -407,6 +426,7 @@ begin(struct transfer *t)
 	(void)curl_easy_setopt(c, CURLOPT_WRITEDATA, t);
 	(void)curl_easy_setopt(c, CURLOPT_PRIVATE, t);
 	t->start_ms = t->tick_ms = clock_boot_ms();
+	limit_kept(t);
 	ret = curl_multi_add_handle(t->u->multi, c) == CURLM_OK ? 0 : -1;
 out:
 	free(url);
@@ -531,6 +551,27 @@ start_waiting(struct upstreams *u)
 	}
 }
 
+/*
+ * What a kept connection does not answer soon is asked once more, on a new one.
+ * The transfer's deadlines stay as they are.
+ */
+static void
+leave_kept(struct transfer *t, int64_t now)
+{
+	long made = 1;
+
+	if (t->anew || now - t->start_ms < KEPT_MS ||
+	    curl_easy_getinfo(t->curl, CURLINFO_NUM_CONNECTS, &made) !=
+	    CURLE_OK || made > 0)
+		return;
+	t->anew = true;
+	t->u->dead_ms = now;
+	(void)curl_multi_remove_handle(t->u->multi, t->curl);
+	(void)curl_easy_setopt(t->curl, CURLOPT_FRESH_CONNECT, 1L);
+	if (curl_multi_add_handle(t->u->multi, t->curl) != CURLM_OK)
+		give_up(t, TRANSFER_STOPPED, HEALTH_NEUTRAL, "out of memory");
+}
+
 /* Limits of time.  Once a second they are certain enough. */
 static void
 tick(struct transfer *t, int64_t now)
@@ -543,6 +584,8 @@ tick(struct transfer *t, int64_t now)
 			give_up(t, TRANSFER_FAULT, HEALTH_HARD_FAULT,
 			    "no answer within %" PRId64 " s",
 			    t->limits.first_ms / 1000);
+		else
+			leave_kept(t, now);
 		t->tick_ms = now;
 		return;
 	}

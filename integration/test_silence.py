@@ -3,15 +3,17 @@
 G7)."""
 import os
 import signal
+import sys
 import threading
 import time
 
 import pytest
 
-from conftest import SLOW, get, make_tree, until
+from conftest import HERE, SLOW, get, make_tree, until
 from proxy import Relay
 
-
+sys.path.insert(0, os.path.join(HERE, "checker.d"))
+import silence                                                # noqa: E402
 
 
 @pytest.fixture
@@ -167,3 +169,40 @@ def test_the_first_publish_of_a_set_waits_like_any_other(shared, tmp_path):
     shared.publish("brandnew", tree)
     for base in shared.edges:
         assert get(base, "/brandnew/a").status == 200
+
+
+# A day without a publish, in miniature: links that stay cut, or are dead for
+# good without a sign, for longer than an edge waits for a reply (12 s).  With
+# --silence 300 also for longer than TCP's keepalive takes (60 s), a kept HTTP
+# connection lasts (75 s), and libcurl keeps one (118 s).
+RENEWAL_S, BACK_S = 3, 15
+
+
+def well(result):
+    """All edges came back by themselves; the next publish reaches them within
+    a renewal."""
+    assert "failed" not in result, result
+    assert result["back"] < BACK_S * SLOW, result
+    seconds, status, current = result["publish"]
+    assert status == 0 and current and seconds < RENEWAL_S * SLOW, result
+
+
+def test_after_a_long_cut_a_publish_reaches_everyone(tmp_path, request):
+    well(silence.measure(tmp_path, silence.after_a_cut,
+                         request.config.getoption("--silence") * SLOW))
+
+
+def test_when_all_connections_died_silently_a_publish_reaches_everyone(
+        tmp_path, request):
+    r = silence.measure(tmp_path, silence.after_forgetting,
+                        request.config.getoption("--silence") * SLOW)
+    well(r)
+    assert min(r["made"]) > 0, r            # noticed before the publish came
+
+
+def test_a_publish_before_anyone_can_have_noticed_names_the_edges(tmp_path):
+    r = silence.measure(tmp_path, silence.publish_at_once, 0)
+    well(r)
+    seconds, status, current = r["first"]
+    assert seconds < 14 * SLOW, r           # a lease, not more
+    assert status == 3 or (status == 0 and current), r
