@@ -3,20 +3,26 @@
 promise in logs made for that.  `make checker` runs it for 30 minutes, and `make
 checker-planted` against programs that break their promises."""
 import copy
+import ctypes
+import multiprocessing
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
-from conftest import HERE, SLOW, sanitizer_findings           # noqa: F401
+from conftest import HERE, SLOW
 
 sys.path.insert(0, os.path.join(HERE, "checker.d"))
 from judge import Judge                                       # noqa: E402
 from judge import etag as etag_of                             # noqa: E402
+from network import CLONE_NEWNET, Relays, Spaces, probe       # noqa: E402
 
 TTL = 10
+LEASE = "3" if SLOW == 1 else "10"
 
 
 def answer(edge, begin, generation, label=None, **more):
@@ -75,6 +81,8 @@ BROKEN = {
         answers[3], etag=etag_of("f/03", 1), label=None)),
     "an answer that names no generation": ("G1", lambda answers, **_: set_in(
         answers[3], generation=None)),
+    "a publish that the master forgot": (
+        "G5", lambda publishes, **_: set_in(publishes[2], generation=1)),
     "a number published twice": ("G1", lambda publishes, **_: set_in(
         publishes[2], generation=2)),
     "404 for what every generation has": ("G4", lambda answers, **_: set_in(
@@ -130,6 +138,135 @@ def test_what_explains_a_failure_is_accepted():
     assert judged(change) == set()
 
 
+# -- what the network does; `out` is from the edge to the master
+
+def in_child(what):
+    """Whoever makes spaces stays in them.  A text: why there are none here."""
+    ours, theirs = multiprocessing.Pipe()
+
+    def child():
+        tell, reply = multiprocessing.Pipe()
+        p = multiprocessing.Process(target=probe, args=(["master"], reply))
+        p.start()
+        why = tell.recv()
+        p.join()
+        theirs.send(why if why is not None else what())
+
+    p = multiprocessing.Process(target=child)
+    p.start()
+    theirs.close()
+    try:
+        result = ours.recv()
+    finally:
+        p.join()
+    if isinstance(result, str):
+        pytest.skip(result)
+    return result
+
+
+def socket_at(net, host, kind):
+    libc = ctypes.CDLL(None)
+    assert libc.setns(net.space[host], CLONE_NEWNET) == 0
+    s = socket.socket(socket.AF_INET, kind)
+    assert libc.setns(net.space[""], CLONE_NEWNET) == 0
+    s.bind((net.address(None, 0, host).partition(":")[0], 0))
+    s.settimeout(1)
+    return s
+
+
+def passed(a, b, n):
+    """How many of n datagrams come from a to b, and when the first did."""
+    begin, came, first = time.monotonic(), 0, None
+    for _ in range(n):
+        a.sendto(b"x", b.getsockname())
+    try:
+        while came < n:
+            b.recv(9)
+            came += 1
+            first = first or time.monotonic() - begin
+    except TimeoutError:
+        pass
+    return came, first
+
+
+def datagrams():
+    net = Spaces(["master", "edge1"], 1)
+    a, b = (socket_at(net, h, socket.SOCK_DGRAM) for h in net.number)
+    got = {"whole": passed(b, a, 50)}
+    net.cut("edge1", ["out"], True)
+    got["out cut"] = passed(b, a, 50), passed(a, b, 50)
+    net.cut("edge1", ["out"], False)
+    net.loss("edge1", 0.3)
+    got["loss"] = passed(a, b, 300)
+    net.loss("edge1", 0)
+    net.delay("edge1", 0.5)
+    got["delay"] = passed(a, b, 5)
+    net.close()
+    return got
+
+
+def test_the_wire_cuts_loses_and_delays():
+    got = in_child(datagrams)
+    assert got["whole"][0] == 50 and got["whole"][1] < 0.2 * SLOW
+    assert [n for n, _ in got["out cut"]] == [0, 50]
+    assert 170 < got["loss"][0] < 250
+    assert got["delay"][0] == 5 and 0.25 <= got["delay"][1] < 0.5 * SLOW
+
+
+def forgotten():
+    net = Spaces(["master", "edge1"], 1)
+    server = socket_at(net, "master", socket.SOCK_STREAM)
+    server.listen(5)
+    got = []
+    for turn in range(2):
+        a = socket_at(net, "edge1", socket.SOCK_STREAM)
+        a.connect(server.getsockname())
+        b, _ = server.accept()
+        b.settimeout(0.5)
+        a.send(b"x")
+        got.append(b.recv(9))
+        net.forget("edge1")
+        a.send(b"y")
+        try:
+            got.append(b.recv(9))
+        except TimeoutError:
+            got.append(None)
+    net.close()
+    return got
+
+
+def test_the_wire_forgets_connections_and_lets_new_ones_be():
+    assert in_child(forgotten) == [b"x", None, b"x", None]
+
+
+def test_relays_hold_one_direction_and_forget():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        net = Relays(["master", "edge1"])
+        host, _, port = net.address("edge1", server.getsockname()[1],
+                                    "master").partition(":")
+        a = socket.create_connection((host, int(port)), 5)
+        b, _ = server.accept()
+        b.settimeout(0.5)
+        a.settimeout(5)
+        net.cut("edge1", ["out"], True)
+        a.send(b"x")
+        b.send(b"y")
+        assert a.recv(9) == b"y"
+        with pytest.raises(TimeoutError):
+            b.recv(9)
+        net.cut("edge1", ["out"], False)
+        assert b.recv(9) == b"x"
+        net.forget("edge1")
+        a.send(b"z")
+        with pytest.raises(TimeoutError):
+            b.recv(9)
+        net.close()
+        a.close()
+        b.close()
+
+
+# -- all of it
+
 def run(*options):
     p = subprocess.run([os.path.join(HERE, "checker"), *options],
                        capture_output=True, text=True, timeout=240 * SLOW)
@@ -141,7 +278,7 @@ def run(*options):
 
 
 def test_a_short_run_breaks_no_promise():
-    count, text = run("--minutes", "0.5", "--ttl", "3", "--edges", "3",
+    count, text = run("--minutes", "0.5", "--ttl", LEASE, "--edges", "3",
                       "--seed", "7")
     assert int(re.search(r"answers: (\d+)", text).group(1)) > 500, text
     assert count["200 stale"] > 0 and count["publish 0"] > 3, text
@@ -149,7 +286,7 @@ def test_a_short_run_breaks_no_promise():
 
 
 def test_a_short_run_with_relays_breaks_no_promise():
-    count, text = run("--minutes", "0.15", "--ttl", "3", "--edges", "2",
+    count, text = run("--minutes", "0.15", "--ttl", LEASE, "--edges", "2",
                       "--seed", "8", "--relays", "--faults", "cut,kill,forget")
     assert "TCP relays" in text
     assert count["200"] > 100 and count["publish 0"] > 0, text

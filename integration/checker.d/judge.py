@@ -83,12 +83,16 @@ class Judge:
         elif label is not None and a["etag"] != etag(a["path"], label):
             self.wrong("G1", "an ETag that is not of generation %d" % n, a)
 
-    # -- G2
+    # -- G5, G2
 
     def check_acknowledged(self):
         """After status 3, too: the leases of those that are named are over."""
-        done = sorted((p for p in self.publishes if p["generation"] and
-                       p["status"] in (0, 3)), key=lambda p: p["end"])
+        done = sorted((p for p in self.publishes if p["generation"]),
+                      key=lambda p: p["end"])
+        for a, b in zip(done, done[1:]):        # one after the other
+            if b["generation"] < a["generation"] + (a["label"] != b["label"]):
+                self.wrong("G5", "generation %d was published after %d" % (
+                    b["generation"], a["generation"]), a, b)
         ends, newest = [p["end"] for p in done], []
         for p in done:
             newest.append(p if not newest or p["generation"] >
@@ -159,7 +163,7 @@ class Judge:
                 self.wrong("names", "status 3, and nobody is named", p)
             for name in p["missing"]:
                 if name not in self.edges or not self.impaired(
-                        name, p["begin"] - self.ttl, p["end"]):
+                        name, p["begin"], p["end"]):
                     self.wrong("names", "%s is named, and was well" % name, p)
             if p["status"] in (0, 3) and p["generation"]:
                 for edge in self.edges:

@@ -128,14 +128,18 @@ class Hosts:
     def ended(self):
         return [n for n, p in self.process.items() if p.poll() is not None]
 
+    def wake(self):
+        for p in self.process.values():
+            p.send_signal(signal.SIGCONT)
+
     def end(self):
         """What is wrong with their ends."""
         wrong = []
+        self.wake()
         for name in [*self.edges, "master"]:
             p = self.process.get(name)
             if p is None or p.poll() is not None:
                 continue
-            p.send_signal(signal.SIGCONT)
             p.terminate()
             try:
                 if p.wait(60 * SLOW) != 0:
@@ -175,7 +179,6 @@ class Nemesis:
         self.hosts, self.net, self.rng = hosts, hosts.net, rng
         self.ttl, self.log, self.newest = ttl, log, newest
         self.kinds = [k for k in hosts.kinds() if not kinds or k in kinds]
-        self.wrong = []
         self.rounds = 0
 
     # -- a round

@@ -15,6 +15,7 @@ import os
 import random
 import re
 import subprocess
+import sys
 import threading
 import time
 
@@ -32,6 +33,8 @@ LINE = 64
 ASKED = CHANGING * 3 + CONSTANT + LARGE * 2
 HEAD_PART = 0.3
 ASK_TIMEOUT = 4
+# Some large files are read slowly: a switch comes while they are sent.
+SLOW_PART, SLOW_RCVBUF, SLOW_PACE = 0.3, 16384, (250000, 0.1)
 PUBLISH_TIMEOUT = 150
 
 
@@ -154,7 +157,7 @@ class Client(threading.Thread):
         super().__init__(daemon=True)
         self.edge, self.base, self.log, self.end = edge, base, log, end
         self.rng, self.pause = rng, pause
-        self.conn = None
+        self.conn, self.ran = None, False
 
     def run(self):
         while not self.end.is_set():
@@ -162,18 +165,23 @@ class Client(threading.Thread):
             method = "HEAD" if self.rng.random() < HEAD_PART else "GET"
             self.log.write(self.ask(method, path))
             time.sleep(self.rng.uniform(0.5, 1.5) * self.pause)
+        self.ran = True
 
     def ask(self, method, path):
         begin = time.monotonic()
         record = {"begin": begin, "edge": self.edge, "path": path,
                   "method": method, "status": 0}
+        slowly = path in LARGE and self.rng.random() < SLOW_PART
         try:
+            if slowly:
+                self.drop()
             if self.conn is None:
-                self.conn = Conn(self.base, timeout=ASK_TIMEOUT)
+                self.conn = Conn(self.base, SLOW_RCVBUF if slowly else None,
+                                 ASK_TIMEOUT)
             self.conn.send(method, "/%s/%s" % (SET, path))
-            a = self.conn.answer(method)
+            a = self.conn.answer(method, SLOW_PACE if slowly else None)
             self.note(record, a, path)
-            if a.ended or a.headers.get("connection", "").lower() == "close":
+            if slowly or a.ended or a.headers.get("connection", "").lower() == "close":
                 self.drop()
         except (OSError, Closed, Wrong, http.client.HTTPException) as e:
             record["error"] = repr(e)[:80]
@@ -221,3 +229,5 @@ def clients(where, name, targets, end, seed, threads, pause):
     for c in crowd:
         c.join()
     log.close()
+    if not all(c.ran for c in crowd):
+        sys.exit("a client ended before its time")
