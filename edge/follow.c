@@ -73,7 +73,8 @@ struct follow {
 	struct follow_stats stats;
 };
 
-/* Called by the follow thread, or when what is prepared is warm; a renewal made before is outdated now. */
+/* Called by the follow thread, and when what is prepared is warm; a renewal made
+ * before is outdated now. */
 static void
 changed(void *arg)
 {
