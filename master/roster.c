@@ -424,7 +424,9 @@ read_ttl(struct roster *r, struct parse_error *err)
 	}
 	free(text);
 	r->ttl_recorded_ms = (int64_t)v;
-	r->hold_until = r->clock() + r->ttl_recorded_ms;
+	/* Restored from a copy, the file may be older than the configuration. */
+	r->hold_until = r->clock() + (r->ttl_ms > r->ttl_recorded_ms ?
+	    r->ttl_ms : r->ttl_recorded_ms);
 	return (0);
 }
 
