@@ -5,6 +5,7 @@
  * HTTP workers (proto/httpd.c), fills and transfers (fill.c, upstream.c), the
  * link (link.c) and the follow thread (follow.c).
  */
+#include <sys/param.h>
 #include <sys/stat.h>
 
 #include <err.h>
@@ -32,6 +33,7 @@
 #define	LISTEN_MAX	16
 #define	FOLDER_MODE	0750
 #define	PATH_SIZE	4096
+#define	WARM_PART	4		/* of the cache, at most */
 
 /* The running edge: made by the steps of main(), in their order. */
 struct edge {
@@ -209,6 +211,14 @@ stale_refused(const struct edge_conf *c)
 	return (strcmp(c->stale, "refuse") == 0);
 }
 
+/* A small cache is not emptied for it. */
+static uint64_t
+warm_bytes(const struct edge_conf *c)
+{
+
+	return (MIN(c->fill_warm, c->cache_size / WARM_PART));
+}
+
 /* Clients have the other half of what an upstream is asked at once. */
 static uint64_t
 warm_at_once(const struct edge_conf *c)
@@ -245,7 +255,7 @@ make_site(struct edge *e)
 		.trust = e->trust, .trust_dir = e->trust_dir, .held = e->held,
 		.store = e->store, .cache_dir = e->conf->cache_dir,
 		.fills = e->fills, .upstreams = e->upstreams, .sets = &e->conf->sets,
-		.warm_bytes = e->conf->fill_warm,
+		.warm_bytes = warm_bytes(e->conf),
 		.warm_at_once = warm_at_once(e->conf),
 		.poll = e->conf->poll, .linked = e->conf->curve_secret != NULL,
 		.counters = edge_serve_counters,
@@ -370,7 +380,7 @@ reconfigure(struct edge *e)
 	fills_configure(e->fills, c);
 	edge_serve_configure(e->serve, stale_refused(c), c->grace);
 	follow_configure(e->follow, c->poll);
-	warm_configure(sync_warm(follow_sync(e->follow)), c->fill_warm,
+	warm_configure(sync_warm(follow_sync(e->follow)), warm_bytes(c),
 	    warm_at_once(c));
 	limits_conf(&limits, &c->limits);
 	httpd_limit(e->httpd, &limits);
