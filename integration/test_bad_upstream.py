@@ -7,7 +7,7 @@ import urllib.parse
 
 import pytest
 
-from conftest import get, make_tree
+from conftest import get, make_tree, until
 from proxy import Upstream
 
 CHUNK = 262144
@@ -68,6 +68,34 @@ def test_the_upstream_with_wrong_bytes_is_named_and_set_aside(sandbox,
     assert "set aside" in box.log("edge1") and bad.url in box.log("edge1")
     told = samples(box.env["MASTER_STATUS"], "/metrics")
     assert told['pkgcast_sets_generation{set="demo"}'] == 1
+    bad.close()
+    good.close()
+
+
+def test_an_upstream_that_was_set_aside_is_asked_again_when_its_time_is_up(
+        sandbox, tmp_path):
+    bad, good = Upstream(None), Upstream(None)
+    box = sandbox("--edges", "1", "--upstream", bad.url, "--upstream",
+                  good.url, "--edge-option", "fill.aside=1")     # tenfold for wrong bytes
+    content = published(box, tmp_path, bad, good)
+    edge = box.edges[0]
+
+    def is_aside():
+        return {u["url"]: u["aside"] for u in
+                box.status(edge)["upstreams"]}[bad.url]
+    bad.fault = flip
+    first, second, third = sorted(content)
+    assert get(edge, "/demo/" + first).body == content[first]
+    assert is_aside()
+    bad.fault = None
+    asked = len(bad.blobs())
+    if is_aside():                          # a slow machine may be late
+        assert get(edge, "/demo/" + second).body == content[second]
+        assert len(bad.blobs()) == asked or not is_aside()
+    until(lambda: not is_aside(), 15)
+    asked = len(bad.blobs())
+    assert get(edge, "/demo/" + third).body == content[third]
+    assert len(bad.blobs()) > asked
     bad.close()
     good.close()
 
