@@ -22,7 +22,6 @@
 #include "proto/clock.h"
 #include "proto/fd.h"
 
-#define	READ_SIZE	65536		/* bytes at once */
 
 static struct blob_store *
 store_alloc(uint64_t max_bytes, uint64_t min_free)
@@ -336,22 +335,14 @@ blob_look(struct blob_store *s, const struct digest *d)
 static bool
 is_good(struct blob *b)
 {
-	char buf[READ_SIZE];
-	struct sha256 *sha;
 	struct digest d;
-	ssize_t n = -1;
-	int fd;
+	int fd, ret;
 
 	if ((fd = blob_open(b)) == -1)
 		return (true);		/* dropped, or nobody can tell */
-	if ((sha = sha256_new()) != NULL) {
-		while ((n = read(fd, buf, sizeof(buf))) > 0)
-			sha256_add(sha, buf, (size_t)n);
-		sha256_end(sha, &d);
-	}
-	sha256_destroy(&sha);
+	ret = digest_of_file(&d, fd, b->size);
 	fd_close(&fd);
-	return (n == -1 || digest_eq(&d, &b->digest));
+	return (ret == -1 || digest_eq(&d, &b->digest));
 }
 
 void

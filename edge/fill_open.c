@@ -20,35 +20,15 @@
 
 static struct log_limit room_limit;
 
-/* The whole file's digest, read in pieces. */
-static bool
-file_ok(const struct fill *fl, void *buf)
-{
-	struct sha256 *sha;
-	struct digest d;
-	uint64_t off;
-	size_t n;
-
-	if ((sha = sha256_new()) == NULL)
-		return (false);
-	for (off = 0; off < fl->size; off += n) {
-		n = (size_t)MIN(CHECK_BUFFER, fl->size - off);
-		if (fd_pread_all(fl->fd, buf, n, (off_t)off) == -1)
-			break;
-		sha256_add(sha, buf, n);
-	}
-	sha256_end(sha, &d);
-	sha256_destroy(&sha);
-	return (off == fl->size && digest_eq(&d, &fl->digest));
-}
-
 static bool
 file_has(const struct fill *fl, size_t piece, void *buf)
 {
 	size_t n = (size_t)pull_piece_len(fl, piece);
+	struct digest d;
 
 	if (pull_is_whole(fl))
-		return (file_ok(fl, buf));
+		return (digest_of_file(&d, fl->fd, fl->size) == 0 &&
+		    digest_eq(&d, &fl->digest));
 	return (fd_pread_all(fl->fd, buf, n, (off_t)(piece * fl->unit)) == 0 &&
 	    pull_piece_ok(fl, piece, buf, n));
 }

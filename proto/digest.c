@@ -6,11 +6,15 @@
 
 #include <openssl/evp.h>
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/check.h"
 #include "proto/digest.h"
+#include "proto/fd.h"
+
+#define	READ_SIZE	65536		/* bytes at once */
 
 struct sha256 {
 	EVP_MD_CTX	*ctx;
@@ -115,4 +119,29 @@ sha256_destroy(struct sha256 **sp)
 		return;
 	EVP_MD_CTX_free(s->ctx);
 	free(s);
+}
+
+int
+digest_of_file(struct digest *d, int fd, uint64_t size)
+{
+	char buf[READ_SIZE];
+	struct sha256 *sha;
+	uint64_t off;
+	size_t n;
+	int error = 0;
+
+	if ((sha = sha256_new()) == NULL)
+		return (-1);
+	for (off = 0; off < size && error == 0; off += n) {
+		n = size - off < sizeof(buf) ? (size_t)(size - off) :
+		    sizeof(buf);
+		if (fd_pread_all(fd, buf, n, (off_t)off) == -1)
+			error = errno;
+		else
+			sha256_add(sha, buf, n);
+	}
+	sha256_end(sha, d);
+	sha256_destroy(&sha);
+	errno = error;
+	return (error == 0 ? 0 : -1);
 }

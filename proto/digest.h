@@ -17,6 +17,10 @@ char	*digest_hex(const struct digest *d, char out[DIGEST_HEX + 1]);
 bool	digest_eq(const struct digest *a, const struct digest *b);
 void	digest_of(struct digest *d, const void *data, size_t len);
 
+/* Of the first size bytes of a file, read in pieces; its offset stays.  -1:
+ * errno; EIO where it is shorter. */
+int	digest_of_file(struct digest *d, int fd, uint64_t size);
+
 /* Incremental hashing.  sha256_new() is NULL when out of memory; an ended
  * hash starts again with the next sha256_add(). */
 struct sha256;
