@@ -3,16 +3,19 @@
 looks at more of them, and at publishes."""
 import pytest
 
-from conftest import VARIANT, until
+from conftest import SLOW, until
 from flatness import Level, Visitor
 from soak_watch import descriptors
 
 VISITS = 500
-# In the second half: ZeroMQ's publishers are known to keep 11 KB for each that
-# they do not notice, which were 2.7 MB.  Sanitizers keep books of their own.
-EACH, FLOOR = 2048, {"asan": 24, "tsan": 48}.get(VARIANT, 1) << 20
+# Bytes for each, and in all, in the second half.  Where nobody reads ZeroMQ's
+# publishing socket, it keeps 25 KB for each, 6 MB.
+EACH, FLOOR = 2048, 1 << 20
 
 
+# Sanitizers keep books of their own, and TSan does not see the descriptors that
+# libzmq closes: it takes whoever has the number next for a racer.
+@pytest.mark.skipif(SLOW > 1, reason="memory and descriptors as they are")
 @pytest.mark.parametrize("kind", ["announce", "lease"])
 def test_visits_leave_nothing_behind(shared, kind):
     visitor = Visitor(shared, "visitor-" + kind)

@@ -24,7 +24,6 @@
 #define	SILENCE_S	120L		/* without a byte either way */
 #define	TICK_MS		100
 #define	SMALL_BODY	32768		/* goes out with its header */
-#define	LARGE_PIECE	(256L << 10)	/* of a larger one, read at once */
 #define	CLIENT_MAGIC	0x636c6e74u
 #define	SLOT_MAGIC	0x736c6f74u
 #define	ADDRESS_HINT	"check that pkgcast-master runs there, and the addresses in pkgcast.conf"
@@ -239,7 +238,6 @@ set_large_body(struct slot *s)
 {
 	CURL *e = s->easy;
 
-	(void)curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, LARGE_PIECE);
 	(void)curl_easy_setopt(e, CURLOPT_READFUNCTION, on_read);
 	(void)curl_easy_setopt(e, CURLOPT_READDATA, s);
 	(void)curl_easy_setopt(e, CURLOPT_SEEKFUNCTION, on_seek);

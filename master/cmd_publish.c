@@ -149,7 +149,7 @@ cmd_publish(const struct pkgcast_conf *c, int argc, char **argv)
 	struct seckey *key = NULL;
 	struct scan *scan = NULL;
 	struct content *content = NULL;
-	int64_t began_ms = clock_boot_ms();
+	int64_t began_ms;
 	int status = COMMAND_FAILED;
 
 	if (options(&o, argc, argv) == -1)
@@ -157,6 +157,7 @@ cmd_publish(const struct pkgcast_conf *c, int argc, char **argv)
 	command_catch();
 	if (release_open(c, o.set, &client, &record, &key) == -1)
 		goto out;
+	began_ms = clock_boot_ms();	/* a password was typed before */
 	if ((scan = scan_dir(&o, record)) == NULL) {
 		if (command_stop)
 			status = COMMAND_INTERRUPTED;

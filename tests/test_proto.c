@@ -212,6 +212,35 @@ a_lock_is_held_once(void **state)
 	assert_int_equal(rmdir(dir), 0);
 }
 
+/* Of the 256 characters, 16 are digits of a digest, at every place. */
+static void
+digests_are_lower_case_hexadecimal(void **state)
+{
+	static const char digits[] = "0123456789abcdef";
+	char hex[DIGEST_HEX + 1], again[DIGEST_HEX + 1];
+	const char *is;
+	struct digest d;
+	size_t i;
+	int c;
+
+	(void)state;
+	for (i = 0; i < DIGEST_HEX; i++)
+		for (c = 0; c < 256; c++) {
+			memset(hex, '5', DIGEST_HEX);
+			hex[DIGEST_HEX] = '\0';
+			hex[i] = (char)c;
+			is = memchr(digits, c, 16);
+			assert_int_equal(digest_parse(&d, hex, DIGEST_HEX),
+			    is == NULL ? -1 : 0);
+			if (is == NULL)
+				continue;
+			assert_int_equal(d.b[i / 2], i % 2 == 0 ?
+			    (is - digits) * 16 + 5 : 5 * 16 + (is - digits));
+			assert_string_equal(digest_hex(&d, again), hex);
+		}
+	assert_int_equal(digest_parse(&d, hex, DIGEST_HEX - 1), -1);
+}
+
 static void
 a_scan_tells_digest_and_rows(void **state)
 {
@@ -260,6 +289,7 @@ main(void)
 		cmocka_unit_test(a_failed_buffer_keeps_what_it_had),
 		cmocka_unit_test(files_appear_whole),
 		cmocka_unit_test(a_lock_is_held_once),
+		cmocka_unit_test(digests_are_lower_case_hexadecimal),
 		cmocka_unit_test(a_scan_tells_digest_and_rows),
 		cmocka_unit_test(peer_text_is_made_printable),
 	};

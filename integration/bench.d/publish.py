@@ -14,12 +14,10 @@ begins.
 Files are sparse but for a first line that no other has: what reads them reads
 as many bytes, and what is written is zeros, in full (the store is measured).
 """
-import contextlib
 import os
 import random
 import re
 import shutil
-import signal
 import statistics
 import subprocess
 import time
@@ -312,20 +310,15 @@ def run(say, where, sandbox, args):
         len(tree.sizes), tree.bytes(tree.all) / 1e9, len(tree.some),
         tree.bytes(tree.some) / 1e9, text))
     say(FORM % HEAD)
-    with contextlib.ExitStack() as stack:
-        stack.callback(signal.signal, signal.SIGINT,
-                       signal.signal(signal.SIGINT, signal.SIG_DFL))
-        stack.callback(shutil.rmtree, tree.dir, ignore_errors=True)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        with Pkgcast(where, sandbox, tree, args.edge_option) as tool:
-            measure(say, tool, "pkgcast", tree, args.rounds, cells)
-            stored = tool.stored()
-        if stored < tree.bytes(tree.all) * SLACK:
-            raise servers.Trouble("the store has %d bytes on disk: sparse "
-                                  "files, which nobody publishes" % stored)
-        say("(the store takes up %.1f GB on disk)" % (stored / 1e9))
-        with Rsync(where, tree) as tool:
-            measure(say, tool, "rsync", tree, args.rounds, cells)
+    with Pkgcast(where, sandbox, tree, args.edge_option) as tool:
+        measure(say, tool, "pkgcast", tree, args.rounds, cells)
+        stored = tool.stored()
+    if stored < tree.bytes(tree.all) * SLACK:
+        raise servers.Trouble("the store has %d bytes on disk: sparse files, "
+                              "which nobody publishes" % stored)
+    say("(the store takes up %.1f GB on disk)" % (stored / 1e9))
+    with Rsync(where, tree) as tool:
+        measure(say, tool, "rsync", tree, args.rounds, cells)
     judged = aims(cells)
     for what, value, met in judged:
         say("aim: %s: %.2f, %s" % (what, value, "met" if met else "not met"))
