@@ -27,6 +27,8 @@
 #define	TICK_MS		1000		/* how late a lost lease is noticed */
 #define	FIRST_POLL_MS	1000		/* a lease may come before that */
 #define	ASK_MS		5000		/* polls for unknown paths */
+#define	ASKED_MS	5000		/* is waited for such a poll */
+#define	NEWS_MS		1000		/* and for news by the link */
 #define	AGAIN_MS	1000		/* after a failed poll, then doubled */
 #define	AGAIN_DOUBLINGS	5
 #define	HEADS_S		20
@@ -47,7 +49,8 @@ struct follow {
 	struct follow_conf conf;
 	struct sync	*sync;
 	struct link	*link;
-	struct waiters	*waiters;
+	struct waiters	*waiters;	/* for a poll; and for news: */
+	struct waiters	*curious;
 	pthread_t	 thread;
 	bool		 started;
 	atomic_bool	 stop, interrupt, heard;
@@ -88,6 +91,14 @@ changed(void *arg)
 		link_renew(f->link);
 }
 
+static void
+news(void *arg)
+{
+	struct follow *f = arg;
+
+	waiters_wake(f->curious);
+}
+
 static int
 new_cond(pthread_cond_t *cond)
 {
@@ -111,7 +122,7 @@ follow_new(const struct follow_conf *c)
 		.held = c->held, .store = c->store, .cache_dir = c->cache_dir,
 		.fills = c->fills, .upstreams = c->upstreams, .sets = c->sets,
 		.warm_bytes = c->warm_bytes, .warm_at_once = c->warm_at_once,
-		.changed = changed,
+		.changed = changed, .news = news,
 	};
 
 	if ((f = calloc(1, sizeof(*f))) == NULL)
@@ -126,8 +137,10 @@ follow_new(const struct follow_conf *c)
 	sc.arg = f;
 	if ((errno = new_cond(&f->cond)) != 0 ||
 	    (f->sync = sync_new(&sc)) == NULL ||
-	    (f->waiters = waiters_new()) == NULL) {
+	    (f->waiters = waiters_new(ASKED_MS)) == NULL ||
+	    (f->curious = waiters_new(NEWS_MS)) == NULL) {
 		sync_destroy(&f->sync);
+		waiters_destroy(&f->waiters);
 		free(f);
 		return (NULL);
 	}
@@ -527,6 +540,7 @@ follow_start(struct follow *f, struct link *l)
 	f->poll_ms = clock_boot_ms() + (l != NULL ? FIRST_POLL_MS : 0);
 	f->unleased_ms = l != NULL ? clock_boot_ms() : 0;
 	if (waiters_start(f->waiters) == -1 ||
+	    waiters_start(f->curious) == -1 ||
 	    (errno = pthread_create(&f->thread, NULL, run, f)) != 0)
 		return (-1);
 	f->started = true;
@@ -549,6 +563,7 @@ follow_stop(struct follow *f)
 	sync_stop(f->sync);
 	f->started = false;
 	waiters_stop(f->waiters);
+	waiters_stop(f->curious);
 }
 
 void
@@ -570,6 +585,7 @@ follow_destroy(struct follow **fp)
 	sync_destroy(&f->sync);
 	pthread_cond_destroy(&f->cond);
 	waiters_destroy(&f->waiters);
+	waiters_destroy(&f->curious);
 	pthread_mutex_destroy(&f->lock);
 	explicit_bzero(&f->magic, sizeof(f->magic));
 	free(f);
@@ -607,6 +623,28 @@ follow_ask(struct follow *f, struct waiter *w)
 	}
 	pthread_mutex_unlock(&f->lock);
 	return (waits);
+}
+
+bool
+follow_await(struct follow *f, struct waiter *w, const struct digest *d)
+{
+
+	CHECK_OBJ(f, FOLLOW_MAGIC);
+	if (atomic_load(&f->stop))
+		return (false);
+	waiters_add(f->curious, w);
+	/* It may have come just before; and a stop, too. */
+	if (atomic_load(&f->stop) || sync_named(f->sync, d) != BLOB_UNNAMED)
+		waiters_wake(f->curious);
+	return (true);
+}
+
+void
+follow_await_not(struct follow *f, struct waiter *w)
+{
+
+	CHECK_OBJ(f, FOLLOW_MAGIC);
+	waiters_forget(f->curious, w);
 }
 
 void

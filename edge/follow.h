@@ -60,6 +60,14 @@ void		 follow_configure(struct follow *f, uint64_t poll);
  */
 bool		 follow_ask(struct follow *f, struct waiter *w);
 void		 follow_forget(struct follow *f, struct waiter *w);
+/*
+ * A blob that nothing here names was asked for.  True: the waiter is woken when
+ * more is named, or in about a second; follow_await_not() before it goes.  False:
+ * the edge stops.
+ */
+bool		 follow_await(struct follow *f, struct waiter *w,
+		    const struct digest *d);
+void		 follow_await_not(struct follow *f, struct waiter *w);
 
 struct follow_stats {
 	int64_t		last_poll;	/* that succeeded; boot clock, 0: none */

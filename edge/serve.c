@@ -24,6 +24,8 @@
 #define	SERVE_MAGIC	0x65736572
 #define	STATE_MAGIC	0x65737374
 #define	UNSERVED_RETRY_S 5
+#define	CURIOUS_MS	1000		/* for a blob that nothing names yet */
+#define	VAIN_MS		5000		/* not again, when it did not come */
 
 /*
  * A large body is sent from a mapping while there are few of them, and by
@@ -45,6 +47,7 @@ struct edge_serve {
 	atomic_bool		 refuse;
 	_Atomic int64_t		 grace;
 	_Atomic uint64_t	 hits, misses;
+	_Atomic int64_t		 vain_ms;	/* see get_unknown_blob() */
 	atomic_uint		 large;		/* bodies being sent */
 	unsigned		 large_max;	/* by sendfile(2) */
 };
@@ -59,7 +62,9 @@ struct state {
 	struct digest		 digest;	/* what they read: */
 	uint64_t		 offset, length;
 	bool			 again;		/* looked after a failed fill */
-	struct waiter		 waiter;
+	struct waiter		 waiter;	/* for a poll */
+	struct waiter		 curious;	/* for news of a blob, since: */
+	int64_t			 curious_ms;	/* 0: not yet */
 };
 
 struct edge_serve *
@@ -72,6 +77,7 @@ edge_serve_new(const struct edge_serve_conf *c)
 	e->magic = SERVE_MAGIC;
 	e->conf = *c;
 	e->started_ms = clock_boot_ms();
+	atomic_store(&e->vain_ms, e->started_ms - VAIN_MS);
 	e->large_max = MIN(LARGE_MANY, limits_spare_files() / 4);
 	edge_serve_configure(e, c->refuse, c->grace);
 	return (e);
@@ -127,6 +133,7 @@ state_release(void *p)
 		memory_unref(st->large);
 	}
 	follow_forget(st->serve->follow, &st->waiter);
+	follow_await_not(st->serve->follow, &st->curious);
 	explicit_bzero(&st->magic, sizeof(st->magic));
 	free(st);
 }
@@ -494,6 +501,42 @@ get_unknown(void *arg, struct httpd_request *r, const char *path)
 	return (true);
 }
 
+/*
+ * An edge that fills from here may be ahead of this one by moments: that is
+ * waited for, unless somebody has just waited in vain.  Or this one is cut off:
+ * then its asking is the news, and a poll is worth it.
+ */
+static bool
+get_unknown_blob(void *arg, struct httpd_request *r, const struct digest *d)
+{
+	struct edge_serve *e = arg;
+	int64_t now = clock_boot_ms();
+	struct state *st;
+	bool waits;
+
+	if (only_if_cached(httpd_fields(r)) || (st = state_get(e, r)) == NULL)
+		return (false);
+	if (st->curious_ms != 0 && now - st->curious_ms >= CURIOUS_MS)
+		atomic_store(&e->vain_ms, now);
+	if (now - atomic_load(&e->vain_ms) < VAIN_MS)
+		return (false);
+	if (fresh(e, NULL)) {
+		st->curious.wake = wake;
+		st->curious.arg = r;
+		waits = follow_await(e->follow, &st->curious, d);
+	} else {
+		st->waiter.wake = wake;
+		st->waiter.arg = r;
+		waits = st->curious_ms == 0 &&
+		    follow_ask(e->follow, &st->waiter);
+	}
+	if (st->curious_ms == 0)
+		st->curious_ms = now;
+	if (waits)
+		httpd_wait(r);
+	return (waits);
+}
+
 static char *
 get_trust(void *arg, size_t *len)
 {
@@ -537,6 +580,7 @@ edge_serve_request(void *arg, struct httpd_request *r)
 		.keep = keep_made, .lease = get_lease,
 		.unknown = get_unknown, .trust = get_trust,
 		.status = get_status, .prepared = get_prepared,
+		.unknown_blob = get_unknown_blob,
 	};
 
 	CHECK_OBJ(e, SERVE_MAGIC);

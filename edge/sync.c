@@ -191,6 +191,7 @@ set_pending(struct sync *s, struct sync_set *set, const struct head *h)
 	pthread_mutex_lock(&s->lock);
 	set->pending = copy;
 	pthread_mutex_unlock(&s->lock);
+	s->conf.news(s->conf.arg);
 	return (0);
 }
 
@@ -213,6 +214,7 @@ build(struct sync *s, struct sync_set *set, const atomic_bool *stop,
 	set->prepared = next;
 	set->warm_ms = 0;
 	pthread_mutex_unlock(&s->lock);
+	s->conf.news(s->conf.arg);
 	return (0);
 }
 

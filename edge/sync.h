@@ -39,6 +39,8 @@ struct sync_conf {			/* all borrowed */
 	const atomic_bool	*interrupt;	/* ends what can be done later */
 	/* Something that the master should hear of changed. */
 	void			(*changed)(void *arg);
+	/* More blobs are named now. */
+	void			(*news)(void *arg);
 	void			*arg;
 };
 

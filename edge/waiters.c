@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Requests that wait for a poll.  Upstreams that hang hold up the follow thread,
+ * Requests that wait for a poll, or for news.  Upstreams that hang hold up the follow thread,
  * but not them: a thread of ours wakes those that have waited long enough.
  * Called by HTTP threads and the follow thread.
  */
@@ -15,10 +15,11 @@
 #include "proto/clock.h"
 
 #define	WAITERS_MAGIC	0x77616974
-#define	STEP_NS		500000000
+#define	STEPS		10		/* of the time, to look at the clock */
 
 struct waiters {
 	unsigned	 magic;
+	int64_t		 wait_ms;
 	pthread_t	 thread;
 	bool		 started;
 	pthread_mutex_t	 lock;		/* from here on; taken after follow's */
@@ -28,7 +29,7 @@ struct waiters {
 };
 
 struct waiters *
-waiters_new(void)
+waiters_new(int64_t wait_ms)
 {
 	pthread_condattr_t attr;
 	struct waiters *l;
@@ -36,6 +37,7 @@ waiters_new(void)
 	if ((l = calloc(1, sizeof(*l))) == NULL)
 		return (NULL);
 	l->magic = WAITERS_MAGIC;
+	l->wait_ms = wait_ms;
 	LIST_INIT(&l->list);
 	CHECK(pthread_condattr_init(&attr) == 0);
 	CHECK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
@@ -65,19 +67,20 @@ static void *
 run(void *arg)
 {
 	struct waiters *l = arg;
+	long step_ns = (long)(l->wait_ms / STEPS) * 1000000;
 	struct timespec ts;
 
 	CHECK_OBJ(l, WAITERS_MAGIC);
 	pthread_mutex_lock(&l->lock);
 	while (!l->stop) {
 		clock_gettime(CLOCK_MONOTONIC, &ts);
-		ts.tv_sec += (ts.tv_nsec + STEP_NS) / 1000000000;
-		ts.tv_nsec = (ts.tv_nsec + STEP_NS) % 1000000000;
+		ts.tv_sec += (ts.tv_nsec + step_ns) / 1000000000;
+		ts.tv_nsec = (ts.tv_nsec + step_ns) % 1000000000;
 		if (LIST_EMPTY(&l->list))
 			(void)pthread_cond_wait(&l->cond, &l->lock);
 		else
 			(void)pthread_cond_timedwait(&l->cond, &l->lock, &ts);
-		wake_until(l, clock_boot_ms() - WAITERS_MS);
+		wake_until(l, clock_boot_ms() - l->wait_ms);
 	}
 	wake_until(l, INT64_MAX);
 	pthread_mutex_unlock(&l->lock);

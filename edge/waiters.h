@@ -8,10 +8,9 @@
 #include <stdint.h>
 
 /*
- * Those who wait for a poll to end, but not for ever: each is woken when
- * waiters_wake() is called, or after WAITERS_MS by a thread of ours.
+ * Those who wait for a poll to end, or for news, but not for ever: each is woken
+ * when waiters_wake() is called, or by a thread of ours when its time is up.
  */
-#define	WAITERS_MS	5000
 
 struct waiters;
 struct waiter {				/* zero-initialise */
@@ -22,7 +21,8 @@ struct waiter {				/* zero-initialise */
 	void		*arg;
 };
 
-struct waiters	*waiters_new(void);			/* NULL: errno */
+/* Who waits does so for at most wait_ms, and a tenth of it.  NULL: errno. */
+struct waiters	*waiters_new(int64_t wait_ms);
 int		 waiters_start(struct waiters *l);	/* -1: errno */
 void		 waiters_stop(struct waiters *l);	/* wakes all */
 void		 waiters_destroy(struct waiters **l);	/* nobody waits */

@@ -284,7 +284,7 @@ look_blob(struct serve *s, struct httpd_request *r, struct look *l,
 	    s->prepared(s->arg, digest, &f.size))
 		facts.size = f.size;
 	else
-		return (refuse(l, 404, &o), OUT_REPLY);
+		return (refuse(l, 404, &o), OUT_UNKNOWN);
 	return (answer_with(s, r, l, &facts, &f, &o));
 }
 
@@ -298,6 +298,9 @@ get_blob(struct serve *s, struct httpd_request *r, const struct digest *digest)
 	l.body = NULL;
 	out = look_blob(s, r, &l, site_enter(s->site), digest);
 	site_leave(s->site);
+	if (out == OUT_UNKNOWN && s->unknown_blob != NULL &&
+	    s->unknown_blob(s->arg, r, digest))
+		return;
 	if (out != OUT_WAIT)
 		reply(r, &l);
 }

@@ -72,6 +72,10 @@ struct serve {
 	 * and it is worth looking again.  May be NULL. */
 	bool		(*unknown)(void *arg, struct httpd_request *r,
 			    const char *path);
+	/* The same of a blob that nothing here names; asked each time that it
+	 * still is not.  May be NULL. */
+	bool		 (*unknown_blob)(void *arg, struct httpd_request *r,
+			    const struct digest *d);
 	/* Documents: malloc'd, caller frees; NULL: 503. */
 	char		*(*trust)(void *arg, size_t *len);
 	char		*(*status)(void *arg, size_t *len);
