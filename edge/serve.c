@@ -516,6 +516,8 @@ get_unknown_blob(void *arg, struct httpd_request *r, const struct digest *d)
 
 	if (only_if_cached(httpd_fields(r)) || (st = state_get(e, r)) == NULL)
 		return (false);
+	/* It may be called again without a wake. */
+	follow_await_not(e->follow, &st->curious);
 	if (st->curious_ms != 0 && now - st->curious_ms >= CURIOUS_MS)
 		atomic_store(&e->vain_ms, now);
 	if (now - atomic_load(&e->vain_ms) < VAIN_MS)

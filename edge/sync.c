@@ -38,6 +38,7 @@ sync_new(const struct sync_conf *c)
 	s->conf = *c;
 	wc.arg = s;
 	s->trust_ms = INT64_MIN / 2;
+	s->round = 1;
 	atomic_store(&s->expires, trust_version(c->trust) == 0 ? 0 :
 	    trust_expires(c->trust));
 	pthread_mutex_init(&s->lock, NULL);
@@ -355,6 +356,7 @@ switch_to(struct sync *s, struct sync_set *set, const struct head *h)
 	set->digest = h->digest;
 	sync_not_ahead(set);
 	set->behind = false;
+	set->lower = false;
 	pthread_mutex_unlock(&s->lock);
 	drop_pending(s, set);
 	s->conf.changed(s->conf.arg);
@@ -395,8 +397,11 @@ sync_not_found(struct sync *s)
 	CHECK_OBJ(s, SYNC_MAGIC);
 	for (set = s->sets; set != NULL; set = set->next) {
 		held = held_named(s->conf.held, set->name);
+		/* What is held and not served, as the cache was lost, may be
+		 * all that is missing. */
 		if (!set->behind || set->ahead != NULL || held == NULL ||
 		    held_current(held) == NULL ||
+		    (set->generation == 0 && !set->lower) ||
 		    (ours = malloc(sizeof(*ours))) == NULL)
 			continue;
 		log_warn("behind or ahead set=%s held=%ju: the master has "
@@ -479,6 +484,7 @@ consider(struct sync *s, const struct head *h, const char *from,
 	if ((set = sync_get(s, h->set)) == NULL)
 		return (refuse(s, h, from, "too many sets"));
 	if (held != NULL && h->generation < held->floor) {
+		set->lower = true;
 		(void)refuse(s, h, from, "its generation is below the one "
 		    "held");
 		return (SYNC_LOWER);

@@ -27,6 +27,7 @@ struct sync_set {
 	struct head	*ahead;		/* ours, where nobody shows the
 					 * master's, or NULL */
 	unsigned	 shown;		/* to the master, in that round */
+	bool		 lower;		/* F somebody showed one below ours */
 	struct head	*pending;	/* being fetched or prepared, or NULL */
 	struct snapshot	*prepared;	/* of pending, or NULL */
 	int64_t		 warm_ms;	/* being warmed, not reported until then */

@@ -35,6 +35,8 @@ sync_behind(struct sync *s, char (*name)[SET_NAME_MAX + 1], size_t n)
 		if (!sync_carries(s, name[i]) ||
 		    (set = sync_get(s, name[i])) == NULL)
 			continue;
+		if (set->ahead == NULL)
+			set->lower = false;
 		pthread_mutex_lock(&s->lock);
 		set->behind = set->exists = true;
 		pthread_mutex_unlock(&s->lock);
@@ -70,14 +72,15 @@ report_set(struct sync_set *set, struct renew_set *r, unsigned round,
 		r->has_prepared = true;
 		r->prepared = set->pending->digest;
 	}
-	if (set->ahead == NULL || set->shown == round ||
-	    *nahead == REPORT_AHEAD ||
+	if (set->ahead == NULL)
+		return;
+	r->generation = set->ahead->generation;
+	r->digest = set->ahead->digest;
+	if (set->shown == round || *nahead == REPORT_AHEAD ||
 	    (r->ahead = strdup(set->ahead->text)) == NULL)
 		return;
 	(*nahead)++;
 	set->shown = round;
-	r->generation = set->ahead->generation;
-	r->digest = set->ahead->digest;
 }
 
 void

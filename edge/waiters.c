@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Requests that wait for a poll, or for news.  Upstreams that hang hold up the follow thread,
- * but not them: a thread of ours wakes those that have waited long enough.
+ * Requests that wait for a poll, or for news.  Upstreams that hang hold up the
+ * follow thread, but not them: a thread of ours wakes those that have waited long
+ * enough.
  * Called by HTTP threads and the follow thread.
  */
 #include <errno.h>

@@ -3,7 +3,6 @@
 nothing, as pkgcast-master(8) says: nothing goes back, nothing is lost, and each
 program says what to do."""
 import contextlib
-import json
 import os
 import re
 import shutil

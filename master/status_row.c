@@ -281,6 +281,8 @@ show_row(const struct row *r)
 	if (r->state == EDGE_UNLEASED)
 		(void)printf("    last heard of %s ago\n", doc_duration(
 		    doc_ms(r->instance, "last_renewal_ms_ago"), ago));
+	if (r->state == EDGE_NEVER)
+		(void)printf("    never heard of since this master started\n");
 	if (r->state == EDGE_DOUBLE)
 		(void)printf("    two hosts use this key at the same time: give each its own\n    (pkgcast edge invite)\n");
 	show_row_sets(r);
