@@ -180,6 +180,28 @@ def trust_again(box, tmp_path):
         get(box.edges[1], "/.pkgcast/trust").body
 
 
+def test_every_set_that_was_lost_is_told(sandbox, tmp_path):
+    """More than fit into one renewal; their publisher's record is gone, too."""
+    box = sandbox("--edges", "1", "--master-option", "ttl=4")
+    tree = make_tree(tmp_path / "t", {"a": b"1"})
+    names = ["set%d" % i for i in range(11)]
+    for name in names:
+        box.publish(name, tree)
+    lose(box)
+    shutil.copytree(box.path("lost"), box.path("master"), symlinks=True)
+    for folder in ("set", "tree", "www", "blob"):
+        shutil.rmtree(box.path("master", folder))
+    time.sleep(4)
+    box.start("master")
+    until(lambda: all("ahead set=%s generation=1 here=0" % n in
+                      box.log("master") for n in names), 40)
+    os.unlink(box.path("home", "signed"))
+    make_tree(tree, {"a": b"2"})
+    for name in names:
+        assert "generation 2 published" in box.publish(name, tree).stdout
+        assert get(box.edges[0], "/%s/a" % name).body == b"2"
+
+
 @pytest.mark.parametrize("record", (True, False))
 def test_a_lost_state_folder(sandbox, tmp_path, record):
     """With a copy of the master's key; with the publisher's record or not."""

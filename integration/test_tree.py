@@ -326,3 +326,45 @@ def test_a_parent_is_killed_in_mid_fill(tree_of, tmp_path, second):
     print("%d bytes beyond the file's left the master" % excess)
     if not second:
         assert excess == 0, excess
+
+
+@pytest.mark.quick
+def test_digests_that_nobody_has_are_refused_soon(tree_of, tmp_path):
+    """Also while more of a set is named again and again, which wakes those who
+    wait; and they hold up nobody."""
+    t = tree_of({"edge1": ["master"]})
+    tree = make_tree(tmp_path / "t", {"a": b"1"})
+    t.publish(tree)
+    times, stop = [], threading.Event()
+
+    def ask(seed):
+        n = 0
+        while not stop.is_set():
+            n += 1
+            began = time.monotonic()
+            a = get(t.base["edge1"], "/.pkgcast/blob/" +
+                    sha256(b"%d %d" % (seed, n)))
+            times.append((a.status, time.monotonic() - began))
+
+    clients = [threading.Thread(target=ask, args=(i,)) for i in range(8)]
+    for c in clients:
+        c.start()
+    try:
+        for n in range(2, 8):
+            make_tree(tree, {"a": b"%d" % n})
+            assert "switched 1 of 1" in t.publish(tree, "--now").stdout
+            assert t.get("edge1", "a").body == b"%d" % n
+    finally:
+        stop.set()
+        for c in clients:
+            c.join()
+    assert {status for status, _ in times} == {404}
+    slow = [s for _, s in times if s > 0.5]
+    print("%d asked, %d waited" % (len(times), len(slow)))
+    assert max(s for _, s in times) < 3 * SLOW
+    assert len(slow) <= 8 * 3 * SLOW
+    # A sibling is told at once.
+    began = time.monotonic()
+    assert get(t.base["edge1"], "/.pkgcast/blob/" + 64 * "a", headers={
+        "Cache-Control": "only-if-cached"}).status == 404
+    assert time.monotonic() - began < 0.5 * SLOW
