@@ -4,7 +4,6 @@ promise in logs made for that.  `make checker` runs it for 30 minutes, and `make
 checker-planted` against programs that break their promises."""
 import copy
 import ctypes
-import multiprocessing
 import os
 import re
 import socket
@@ -19,7 +18,7 @@ from conftest import HERE, SLOW
 sys.path.insert(0, os.path.join(HERE, "checker.d"))
 from judge import Judge                                       # noqa: E402
 from judge import etag as etag_of                             # noqa: E402
-from network import CLONE_NEWNET, Relays, Spaces, probe       # noqa: E402
+from network import CLONE_NEWNET, FORK, Relays, Spaces, probe       # noqa: E402
 
 TTL = 10
 LEASE = "3" if SLOW == 1 else "10"
@@ -142,17 +141,17 @@ def test_what_explains_a_failure_is_accepted():
 
 def in_child(what):
     """Whoever makes spaces stays in them.  A text: why there are none here."""
-    ours, theirs = multiprocessing.Pipe()
+    ours, theirs = FORK.Pipe()
 
     def child():
-        tell, reply = multiprocessing.Pipe()
-        p = multiprocessing.Process(target=probe, args=(["master"], reply))
+        tell, reply = FORK.Pipe()
+        p = FORK.Process(target=probe, args=(["master"], reply))
         p.start()
         why = tell.recv()
         p.join()
         theirs.send(why if why is not None else what())
 
-    p = multiprocessing.Process(target=child)
+    p = FORK.Process(target=child)
     p.start()
     theirs.close()
     try:

@@ -173,10 +173,12 @@ class Judge:
         """An edge that was well, and then could not hear of a publish from
         before its begin until after its end, while its lease was alive at
         its begin."""
+        alive = self.ttl - min(RENEW_S, self.ttl / 3) - 1
         for f in self.faults:
-            if f["host"] != edge or f["kind"] not in ("cut", "stop") or \
-                    not f["applied"] < p["begin"] < f["applied"] + \
-                    self.ttl - min(RENEW_S, self.ttl / 3) - 1 or f["heal"] < p["end"]:
+            if f["host"] != edge or f["kind"] not in ("cut", "stop", "kill"):
+                continue
+            if not 0 < p["begin"] - f["applied"] < alive or \
+                    f["heal"] < p["end"]:
                 continue
             if [g for g in self.impaired(edge, f["asked"] - self.ttl,
                                          p["end"]) if g is not f]:

@@ -36,6 +36,8 @@ TUNSETIFF, IFF_TUN_NO_PI = 0x400454ca, 0x1001
 BURST = 64                              # packets of a host in a row
 FLOWS = 100000                          # open connections the wire remembers
 SYN, SYN_ACK = 0x02, 0x12
+# Children inherit descriptors, and the namespace.
+FORK = multiprocessing.get_context("fork")
 
 
 def unshare(flags):
@@ -161,8 +163,8 @@ class Spaces:
             tuns[i] = self.tun(i)
             self.space[host] = os.open("/proc/thread-self/ns/net",
                                        os.O_RDONLY | os.O_CLOEXEC)
-        self.control, theirs = multiprocessing.Pipe()
-        self.wire = multiprocessing.Process(
+        self.control, theirs = FORK.Pipe()
+        self.wire = FORK.Process(
             target=self.serve, args=(tuns, theirs, seed), daemon=True)
         self.wire.start()
         theirs.close()
@@ -285,8 +287,8 @@ def network(hosts, seed=0, relays=False):
     if relays:
         return Relays(hosts, seed), "asked for"
     # A child tries first: what fails half way has left its namespace.
-    ours, theirs = multiprocessing.Pipe()
-    child = multiprocessing.Process(target=probe, args=(hosts, theirs))
+    ours, theirs = FORK.Pipe()
+    child = FORK.Process(target=probe, args=(hosts, theirs))
     child.start()
     theirs.close()
     why = ours.recv()

@@ -3,12 +3,11 @@
 comes then; for integration/test_silence.py.  Runs in a process of its own, since
 a network of namespaces keeps whoever made it."""
 import json
-import multiprocessing
 import time
 
 from conftest import SLOW, get, until
 from nemesis import Hosts
-from network import network
+from network import FORK, network
 from workload import Publisher
 
 EDGES = ("edge1", "edge2")
@@ -103,8 +102,8 @@ def child(tell, where, what, seconds, relays):
 
 
 def measure(where, what, seconds, relays=False):
-    ours, theirs = multiprocessing.Pipe()
-    p = multiprocessing.Process(target=child, args=(
+    ours, theirs = FORK.Pipe()
+    p = FORK.Process(target=child, args=(
         theirs, str(where), what, seconds, relays))
     p.start()
     theirs.close()

@@ -181,7 +181,8 @@ class Client(threading.Thread):
             self.conn.send(method, "/%s/%s" % (SET, path))
             a = self.conn.answer(method, SLOW_PACE if slowly else None)
             self.note(record, a, path)
-            if slowly or a.ended or a.headers.get("connection", "").lower() == "close":
+            if slowly or a.ended or a.headers.get(
+                    "connection", "").lower() == "close":
                 self.drop()
         except (OSError, Closed, Wrong, http.client.HTTPException) as e:
             record["error"] = repr(e)[:80]
@@ -218,12 +219,11 @@ class Client(threading.Thread):
         record["label"] = label
 
 
-def clients(where, name, targets, end, seed, threads, pause):
+def clients(where, edge, base, end, seed, threads, pause):
     """A process of them, until the event `end`."""
-    log = Log(os.path.join(where, "answers.%s.log" % name))
+    log = Log(os.path.join(where, "answers.%s.log" % edge))
     crowd = [Client(edge, base, log, end, random.Random(
-        "%s %s %s %d" % (seed, name, edge, i)), pause)
-        for edge, base in targets.items() for i in range(threads)]
+        "%d %s %d" % (seed, edge, i)), pause) for i in range(threads)]
     for c in crowd:
         c.start()
     for c in crowd:
