@@ -7,7 +7,6 @@ and the label of the state, line by line, so bytes of two states cannot pass for
 those of one; some files never change.  Which label a generation has is what
 `publish` said, or, where it could not say, what the first answer shows.
 """
-import collections
 import hashlib
 import http.client
 import json
@@ -82,7 +81,7 @@ class Publisher(threading.Thread):
         self.last = 0                   # label
         self.labels = {}                # of generations
         self.stop = threading.Event()
-        self.statuses = collections.Counter()
+        self.ended = []                 # events to set when one has ended
         self.fault = None
         for path in [ENTRY, *CHANGING, *CONSTANT, *LARGE]:
             os.makedirs(os.path.dirname(os.path.join(self.tree, path)),
@@ -135,14 +134,16 @@ class Publisher(threading.Thread):
         except subprocess.TimeoutExpired:
             p.kill()
             text, _ = p.communicate()
+        end = time.monotonic()
+        for event in self.ended:
+            event.set()
         m = re.search(r"generation (\d+) (?:published|is current)", text)
         missing = re.search(r"lease ran out: (.*)", text)
         generation = int(m.group(1)) if m and p.returncode in (0, 3) else None
         if generation:
             self.labels[generation] = label
-        self.statuses[p.returncode] += 1
         self.log.write({
-            "begin": begin, "end": time.monotonic(), "kind": kind,
+            "begin": begin, "end": end, "kind": kind,
             "args": " ".join(args[:-1]), "label": label,
             "status": p.returncode, "generation": generation,
             "missing": missing.group(1).split(", ") if missing else [],
@@ -151,16 +152,21 @@ class Publisher(threading.Thread):
 
 
 class Client(threading.Thread):
-    """Asks one edge, over a connection that it keeps while it can."""
+    """Asks one edge, over a connection that it keeps while it can; again and
+    again, or as soon as it is told to."""
 
-    def __init__(self, edge, base, log, end, rng, pause):
+    def __init__(self, edge, base, log, end, rng, pause, due=None):
         super().__init__(daemon=True)
         self.edge, self.base, self.log, self.end = edge, base, log, end
-        self.rng, self.pause = rng, pause
+        self.rng, self.pause, self.due = rng, pause, due
         self.conn, self.ran = None, False
 
     def run(self):
         while not self.end.is_set():
+            if self.due:
+                if not self.due.wait(1):
+                    continue
+                self.due.clear()
             path = self.rng.choice(ASKED)
             method = "HEAD" if self.rng.random() < HEAD_PART else "GET"
             self.log.write(self.ask(method, path))
