@@ -173,7 +173,7 @@ def test_the_first_publish_of_a_set_waits_like_any_other(shared, tmp_path):
 
 # A day without a publish, in miniature: links that stay cut, or are dead for
 # good without a sign, for longer than an edge waits for a reply (12 s).  With
-# --silence 300 also for longer than TCP's keepalive takes (60 s), a kept HTTP
+# --silence 130 also for longer than TCP's keepalive takes (60 s), a kept HTTP
 # connection lasts (75 s), and libcurl keeps one (118 s).
 RENEWAL_S, BACK_S = 3, 15
 
@@ -206,3 +206,25 @@ def test_a_publish_before_anyone_can_have_noticed_names_the_edges(tmp_path):
     seconds, status, current = r["first"]
     assert seconds < 14 * SLOW, r           # a lease, not more
     assert status == 3 or (status == 0 and current), r
+
+
+def test_a_kept_connection_that_is_dead_costs_seconds_not_a_lease(sandbox,
+                                                                  tmp_path):
+    """While the links are well: manifest and file are fetched anew."""
+    relay = Relay(0)
+    box = sandbox("--edges", "1", "--upstream", "http://127.0.0.1:%d" %
+                  relay.listen_port)
+    relay.port = int(box.master.rpartition(":")[2])
+    tree = make_tree(tmp_path / "t", {"a": b"1"})
+    box.publish("demo", tree)
+    for i in (b"2", b"3"):
+        assert get(box.edges[0], "/demo/a").status == 200
+        relay.blackhole()
+        make_tree(tree, {"a": i})
+        begin = time.monotonic()
+        p = box.publish("demo", tree, "--prepare-wait", "0", check=False)
+        assert p.returncode == 0, p.stdout
+        assert get(box.edges[0], "/demo/a").body == i
+        assert time.monotonic() - begin < 6 * SLOW
+    assert relay.swallowed > 0
+    relay.close()
