@@ -30,8 +30,6 @@ def pytest_addoption(parser):
     parser.addoption("--large", type=int, default=160,
                      help="so many MB has the file of test_fill_limits.py "
                      "that is fetched in pieces")
-
-
     parser.addoption("--silence", type=int, default=15,
                      help="for so many seconds links are dead in "
                      "test_silence.py")
