@@ -12,7 +12,7 @@ import hashlib
 from workload import CONSTANT, content
 
 RECOVERY_S = 15                 # after the last fault all is well again
-RENEW_S = 3                     # or a third of a short time to live
+LONGER = 0.2                    # of a lease the master counts more
 
 Violation = collections.namedtuple("Violation", "kind text records")
 
@@ -31,6 +31,8 @@ class Judge:
         self.found = []
         # Answers of a generation: 503 tell it too, and whether it is stale.
         self.told = [a for a in self.answers if a.get("generation")]
+        self.fresh = {e: [a["begin"] for a in self.told if a["edge"] == e and
+                          not a["stale"]] for e in edges}
 
     def wrong(self, kind, text, *records):
         self.found.append(Violation(kind, text, records))
@@ -170,22 +172,27 @@ class Judge:
                     self.check_named(p, edge)
 
     def check_named(self, p, edge):
-        """An edge that was well, and then could not hear of a publish from
-        before its begin until after its end, while its lease was alive at
-        its begin."""
-        alive = self.ttl - min(RENEW_S, self.ttl / 3) - 1
+        """An edge that could not hear of a publish, or not answer it, from
+        before its begin until after its end, while it held a lease: the
+        master's record outlives that lease by a fifth, so it knew."""
+        if not self.held(edge, p["begin"] - LONGER * self.ttl, p["end"]):
+            return
+        if [f for f in self.faults if f["host"] == "master" and
+                f["kind"] == "kill" and f["asked"] < p["end"] and
+                f["healed"] > p["begin"] - 2 * self.ttl]:
+            return                      # its records went with it
         for f in self.faults:
-            if f["host"] != edge or f["kind"] not in ("cut", "stop", "kill"):
-                continue
-            if not 0 < p["begin"] - f["applied"] < alive or \
-                    f["heal"] < p["end"]:
-                continue
-            if [g for g in self.impaired(edge, f["asked"] - self.ttl,
-                                         p["end"]) if g is not f]:
-                continue
-            if edge not in p["missing"]:
+            if f["host"] == edge and f["kind"] in ("cut", "stop", "kill") and \
+                    f["applied"] < p["begin"] and p["end"] < f["heal"] and \
+                    edge not in p["missing"]:
                 self.wrong("names", "%s is not named, though it could not be "
                            "reached" % edge, f, p)
+
+    def held(self, edge, begin, end):
+        """Whether an answer shows that the edge held a lease meanwhile."""
+        begins = self.fresh[edge]
+        i = bisect.bisect_right(begins, begin)
+        return i < len(begins) and begins[i] < end
 
     # -- the rest
 
