@@ -14,12 +14,13 @@ LDFLAGS =
 WERROR =
 INCLUDE =	-I.
 LIBS =		-lczmq -lzmq -lmicrohttpd -lcurl -lsodium -lcrypto -ljansson \
-		-lpthread
+		-lzstd -lpthread
 COMPILE =	$(CC) $(STD) $(WARN) $(WERROR) $(HARD) $(CFLAGS) $(CPPFLAGS) \
 		$(INCLUDE) -MMD -MP
 
 PROTO =		proto/accesslog.c proto/address.c proto/answer.c proto/buf.c \
 		proto/check.c proto/chunk.c proto/clock.c proto/config.c \
+		proto/coding.c \
 		proto/conn.c proto/conn_reap.c proto/daemon.c proto/date.c \
 		proto/digest.c \
 		proto/fd.c proto/framing.c proto/head.c proto/httpd.c \
@@ -27,7 +28,7 @@ PROTO =		proto/accesslog.c proto/address.c proto/answer.c proto/buf.c \
 		proto/httpd_response.c proto/limits.c proto/log.c \
 		proto/manifest.c proto/message.c proto/metrics.c proto/name.c proto/pace.c \
 		proto/route.c proto/serve.c proto/site.c proto/snapshot.c proto/tcp.c \
-		proto/value.c proto/zpl.c
+		proto/value.c proto/zcode.c proto/zpl.c
 KEYS =		keys/armor.c keys/cert.c keys/cmd_keys.c keys/cmd_trust.c \
 		keys/edges.c keys/home.c keys/minisign.c keys/password.c \
 		keys/seckey.c keys/trust.c keys/trust_init.c \
@@ -66,15 +67,17 @@ TESTS =		tests/test_accesslog.c tests/test_announce.c \
 		tests/test_message.c tests/test_metrics.c tests/test_proto.c tests/test_publish.c \
 		tests/test_record.c tests/test_recover.c tests/test_roster.c \
 		tests/test_rot.c tests/test_route.c tests/test_scan.c tests/test_serve.c \
-		tests/test_site.c tests/test_storage.c tests/test_trust.c tests/test_zap.c
+		tests/test_site.c tests/test_storage.c tests/test_trust.c tests/test_zap.c \
+		tests/test_zcode.c
 # Programs that measure: nothing to pass or fail.
 MEASURES =	tests/bench_body.c tests/bench_lookup.c tests/bench_store.c \
 		tests/bench_reconnect.c
-FUZZ =		tests/fuzz_answer.c tests/fuzz_cert.c tests/fuzz_config.c \
+FUZZ =		tests/fuzz_answer.c tests/fuzz_cert.c tests/fuzz_coding.c \
+		tests/fuzz_config.c \
 		tests/fuzz_framing.c tests/fuzz_head.c tests/fuzz_lease.c \
 		tests/fuzz_manifest.c tests/fuzz_minisign.c \
 		tests/fuzz_renew.c tests/fuzz_reply.c tests/fuzz_route.c \
-		tests/fuzz_scan.c tests/fuzz_trust.c
+		tests/fuzz_scan.c tests/fuzz_trust.c tests/fuzz_zcode.c
 MAN =		edge/pkgcast-edge.8 master/pkgcast-master.8 master/pkgcast.1 \
 		proto/pkgcast-formats.5 proto/pkgcast-protocol.7 \
 		proto/pkgcast.conf.5
