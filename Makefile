@@ -20,7 +20,7 @@ COMPILE =	$(CC) $(STD) $(WARN) $(WERROR) $(HARD) $(CFLAGS) $(CPPFLAGS) \
 
 PROTO =		proto/accesslog.c proto/address.c proto/answer.c proto/buf.c \
 		proto/check.c proto/chunk.c proto/clock.c proto/config.c \
-		proto/coding.c \
+		proto/coder.c proto/coding.c \
 		proto/conn.c proto/conn_reap.c proto/daemon.c proto/date.c \
 		proto/digest.c \
 		proto/fd.c proto/framing.c proto/head.c proto/httpd.c \
@@ -56,11 +56,11 @@ EDGE =		edge/blob.c edge/blob_folders.c edge/blob_partial.c \
 		edge/health.c edge/held.c \
 		edge/lease.c edge/link.c edge/memory.c edge/pull.c edge/rate.c \
 		edge/reply.c edge/resident.c edge/scrub.c edge/serve.c edge/status.c edge/sync.c \
-		edge/sync_fetch.c edge/sync_table.c edge/table.c \
+		edge/sync_coded.c edge/sync_fetch.c edge/sync_table.c edge/table.c \
 		edge/unstored.c edge/upstream.c edge/waiters.c edge/walk.c \
 		edge/warm.c
 TESTS =		tests/test_accesslog.c tests/test_announce.c \
-		tests/test_answer.c tests/test_blob.c tests/test_cold.c \
+		tests/test_answer.c tests/test_blob.c tests/test_coder.c tests/test_cold.c \
 		tests/test_config.c tests/test_daemon.c tests/test_fill.c \
 		tests/test_framing.c tests/test_head.c tests/test_httpd.c tests/test_keycmd.c \
 		tests/test_keys.c tests/test_lease.c tests/test_manifest.c \

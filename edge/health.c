@@ -96,20 +96,28 @@ health_configure(struct health *h, const struct edge_conf *c)
 
 /* Whom to ask first: smaller is better. */
 static unsigned
-rank(const struct upstream *u, bool document, int64_t now)
+rank(const struct upstream *u, enum health_use use, int64_t now)
 {
 	unsigned r = 0;
 
 	if (u->aside_until > now)
 		r += 2;
-	if ((u->kind == UPSTREAM_SIBLING) == document)
+	if ((u->kind == UPSTREAM_SIBLING) == (use != HEALTH_BLOB))
 		r += 1;
 	return (r);
 }
 
+static bool
+serves(const struct upstream *u, enum health_use use)
+{
+
+	return (use != HEALTH_CODED || u->kind == UPSTREAM_MASTER ||
+	    u->kind == UPSTREAM_EDGE);
+}
+
 struct upstream *
-health_pick(struct health *h, uint64_t tried, bool document, unsigned most,
-    bool *full)
+health_pick(struct health *h, uint64_t tried, enum health_use use,
+    unsigned most, bool *full)
 {
 	struct upstream *best = NULL, *u;
 	int64_t now = clock_boot_ms();
@@ -118,10 +126,9 @@ health_pick(struct health *h, uint64_t tried, bool document, unsigned most,
 	(void)pthread_mutex_lock(&h->lock);
 	for (i = 0; i < h->n; i++) {
 		u = h->order[i];
-		if ((tried & UINT64_C(1) << u->slot) != 0)
+		if ((tried & UINT64_C(1) << u->slot) != 0 || !serves(u, use))
 			continue;
-		if (best == NULL ||
-		    rank(u, document, now) < rank(best, document, now))
+		if (best == NULL || rank(u, use, now) < rank(best, use, now))
 			best = u;
 	}
 	if ((*full = best != NULL && best->users >= most))

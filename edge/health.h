@@ -55,11 +55,13 @@ int	health_configure(struct health *h, const struct edge_conf *c);
 
 /*
  * The best one whose bit is not in tried, marked as used, or NULL.  Siblings
- * come first for blobs and last for documents; those set aside come after all
- * others.  most: NULL with *full when it has that many users already.
+ * come first for blobs and last for documents; what is coded only masters and
+ * edges have; those set aside come after all others.  most: NULL with *full when
+ * it has that many users already.
  */
-struct upstream	*health_pick(struct health *h, uint64_t tried, bool document,
-		    unsigned most, bool *full);
+enum health_use { HEALTH_BLOB, HEALTH_DOCUMENT, HEALTH_CODED };
+struct upstream	*health_pick(struct health *h, uint64_t tried,
+		    enum health_use use, unsigned most, bool *full);
 /* What came of it; ends the use. */
 void	health_end(struct health *h, struct upstream *u, uint64_t bytes,
 	    enum health_event event, const char *reason);

@@ -399,6 +399,7 @@ stop(struct edge *e)
 	follow_stop(e->follow);
 	links_stop(e->links);
 	httpd_stop(&e->httpd);
+	edge_serve_destroy(&e->serve);
 	cold_pool_destroy(&e->cold);
 	links_destroy(&e->links);
 	fills_stop(e->fills);
@@ -406,7 +407,6 @@ stop(struct edge *e)
 	fills_destroy(&e->fills);
 	follow_destroy(&e->follow);
 	upstreams_destroy(&e->upstreams);
-	edge_serve_destroy(&e->serve);
 	site_destroy(&e->site);
 	leases_destroy(&e->leases);
 	edge_scrub_stop(&e->scrub);

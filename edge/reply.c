@@ -50,6 +50,23 @@ content_range(struct reply *r, const char *v, size_t len)
 	return (0);
 }
 
+/* One coding; more of them are none that we know. */
+static void
+content_encoding(struct reply *r, const char *v, size_t n)
+{
+
+	if (n == 0 || (n == 8 && strncasecmp(v, "identity", n) == 0))
+		return;
+	if (r->coding != CODING_NONE)
+		r->coded = true;
+	else if (n == 4 && strncasecmp(v, "zstd", n) == 0)
+		r->coding = CODING_ZSTD;
+	else if (n == 3 && strncasecmp(v, "dcz", n) == 0)
+		r->coding = CODING_DCZ;
+	else
+		r->coded = true;
+}
+
 static void
 header_field(struct reply *r, const char *line, size_t len)
 {
@@ -68,8 +85,7 @@ header_field(struct reply *r, const char *line, size_t len)
 			r->malformed = true;
 		r->has_range = true;
 	} else if ((v = field(line, len, "Content-Encoding", &n)) != NULL) {
-		if (n > 0 && (n != 8 || strncasecmp(v, "identity", n) != 0))
-			r->coded = true;
+		content_encoding(r, v, n);
 	}
 }
 
@@ -94,6 +110,21 @@ reply_line(struct reply *r, const char *line, size_t len)
 }
 
 enum reply_verdict
+reply_judge_coded(const struct reply *r, bool dcz, uint64_t max,
+    char reason[UPSTREAM_REASON])
+{
+
+	if (r->status != 200 || r->malformed || r->coded ||
+	    r->coding == CODING_NONE || (r->coding == CODING_DCZ && !dcz))
+		return (REPLY_ELSE);
+	if (!r->has_length || r->length <= max)
+		return (REPLY_BODY);
+	(void)snprintf(reason, UPSTREAM_REASON,
+	    "coded length %llu, more than %" PRIu64, r->length, max);
+	return (REPLY_BROKEN);
+}
+
+enum reply_verdict
 reply_judge(const struct reply *r, uint64_t size, uint64_t from, uint64_t to,
     bool ranged, uint64_t *skip, char reason[UPSTREAM_REASON])
 {
@@ -105,7 +136,7 @@ reply_judge(const struct reply *r, uint64_t size, uint64_t from, uint64_t to,
 		return (REPLY_ELSE);
 	if (r->malformed)
 		why = "malformed Content-Length or Content-Range";
-	else if (r->coded)
+	else if (r->coded || r->coding != CODING_NONE)
 		why = "Content-Encoding that was not asked for";
 	else if (r->status == 206 && (!ranged || !r->has_range ||
 	    r->first != from || r->last != to - 1))

@@ -14,7 +14,9 @@
  */
 struct reply {
 	unsigned	status;		/* 0: not a number */
-	bool		has_length, has_range, coded, malformed;
+	bool		has_length, has_range, malformed;
+	bool		coded;		/* by a coding that is none of: */
+	enum coding	coding;
 	unsigned long long length, first, last, total;
 };
 
@@ -28,6 +30,13 @@ enum reply_verdict {
 	REPLY_BROKEN,			/* not what was asked for, or no HTTP */
 	REPLY_OTHER			/* other content: its length says so */
 };
+/*
+ * For a request that offers codings: whether the body is coded by one of them, dcz
+ * included if `dcz`, and has at most max bytes as far as is told.  BROKEN: it has
+ * more.  ELSE: not coded so; reply_judge() knows.
+ */
+enum reply_verdict reply_judge_coded(const struct reply *r, bool dcz,
+		    uint64_t max, char reason[UPSTREAM_REASON]);
 /*
  * For a request of bytes from to to - 1 of size, with a Range field if
  * `ranged`.  *skip: bytes of the body that come before `from`.  reason: for

@@ -41,6 +41,7 @@ struct edge_serve {
 	unsigned		 magic;
 	struct edge_serve_conf	 conf;
 	struct follow		*follow;
+	struct coder		*coder;
 	int64_t			 started_ms;
 	_Atomic(struct httpd *)	 httpd;
 	_Atomic(struct link *)	 link;
@@ -65,17 +66,50 @@ struct state {
 	struct waiter		 waiter;	/* for a poll */
 	struct waiter		 curious;	/* for news of a blob, since: */
 	int64_t			 curious_ms;	/* 0: not yet */
+	struct waiter		 coming;	/* for a manifest */
 };
+
+/* For the coder: from the store, without asking anybody. */
+static char *
+read_document(void *arg, const struct digest *d, uint64_t size)
+{
+	struct edge_serve *e = arg;
+	struct blob *b;
+	size_t len;
+	char *p;
+
+	CHECK_OBJ(e, SERVE_MAGIC);
+	if ((b = blob_get(e->conf.store, d, size)) == NULL)
+		return (NULL);
+	p = blob_slurp(b, &len);
+	blob_put(&b);
+	return (p);
+}
+
+static bool
+get_prepared(void *arg, const struct digest *d, struct site_prepared *p)
+{
+	struct edge_serve *e = arg;
+
+	return (sync_prepared_blob(follow_sync(e->follow), d, p));
+}
 
 struct edge_serve *
 edge_serve_new(const struct edge_serve_conf *c)
 {
+	struct coder_conf cc = { .site = c->site, .read = read_document,
+	    .prepared = get_prepared };
 	struct edge_serve *e;
 
 	if ((e = calloc(1, sizeof(*e))) == NULL)
 		return (NULL);
 	e->magic = SERVE_MAGIC;
 	e->conf = *c;
+	cc.arg = e;
+	if ((e->coder = coder_new(&cc)) == NULL) {
+		edge_serve_destroy(&e);
+		return (NULL);
+	}
 	e->started_ms = clock_boot_ms();
 	atomic_store(&e->vain_ms, e->started_ms - VAIN_MS);
 	e->large_max = MIN(LARGE_MANY, limits_spare_files() / 4);
@@ -92,6 +126,7 @@ edge_serve_destroy(struct edge_serve **ep)
 	if (e == NULL)
 		return;
 	CHECK_OBJ(e, SERVE_MAGIC);
+	coder_destroy(&e->coder);
 	explicit_bzero(&e->magic, sizeof(e->magic));
 	free(e);
 }
@@ -134,6 +169,7 @@ state_release(void *p)
 	}
 	follow_forget(st->serve->follow, &st->waiter);
 	follow_await_not(st->serve->follow, &st->curious);
+	sync_forget(follow_sync(st->serve->follow), &st->coming);
 	explicit_bzero(&st->magic, sizeof(st->magic));
 	free(st);
 }
@@ -547,12 +583,23 @@ get_trust(void *arg, size_t *len)
 	return (trust_text(e->conf.trust, len));
 }
 
+/* One that the follow thread is fetching: it will be had from the store, and by a
+ * fill only where that fails. */
 static bool
-get_prepared(void *arg, const struct digest *d, uint64_t *size)
+get_coming(void *arg, struct httpd_request *r, const struct digest *d)
 {
 	struct edge_serve *e = arg;
+	struct state *st;
 
-	return (sync_prepared_blob(follow_sync(e->follow), d, size));
+	if (!sync_is_coming(follow_sync(e->follow), d) ||
+	    (st = state_get(e, r)) == NULL)
+		return (false);
+	st->coming.wake = wake;
+	st->coming.arg = r;
+	if (!sync_await(follow_sync(e->follow), d, &st->coming))
+		return (false);
+	httpd_wait(r);
+	return (true);
 }
 
 static char *
@@ -569,6 +616,7 @@ get_status(void *arg, size_t *len)
 		.misses = atomic_load(&e->misses),
 	};
 
+	coder_stats(e->coder, &s.coded);
 	return (edge_status_text(&s, len));
 }
 
@@ -583,6 +631,7 @@ edge_serve_request(void *arg, struct httpd_request *r)
 		.unknown = get_unknown, .trust = get_trust,
 		.status = get_status, .prepared = get_prepared,
 		.unknown_blob = get_unknown_blob,
+		.coder = e->coder, .coming = get_coming,
 	};
 
 	CHECK_OBJ(e, SERVE_MAGIC);

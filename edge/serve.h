@@ -24,7 +24,9 @@ struct edge_serve_conf {		/* borrowed */
 	uint64_t		 grace;		/* seconds */
 };
 
+/* Starts a thread, and reads the store from it. */
 struct edge_serve *edge_serve_new(const struct edge_serve_conf *c);
+/* After httpd_stop(), when the link and the follow thread have ended. */
 void		 edge_serve_destroy(struct edge_serve **e);
 /* Before httpd_start(). */
 void		 edge_serve_follow(struct edge_serve *e, struct follow *f);

@@ -151,6 +151,29 @@ counters_json(const struct edge_status *s)
 	    "limits", limits_json(&http)));
 }
 
+/* Manifests and chunk tables, as they came. */
+static json_t *
+documents_json(const struct edge_status *s)
+{
+	struct sync_stats d;
+
+	sync_stats(follow_sync(s->follow), &d);
+	return (json_pack("{s:o, s:o, s:o, s:o, s:o}",
+	    "fetched", number(d.fetched), "zstd", number(d.zstd),
+	    "dcz", number(d.dcz), "size", number(d.size),
+	    "bytes", number(d.bytes)));
+}
+
+/* And as they are sent. */
+static json_t *
+coded_json(const struct edge_status *s)
+{
+
+	return (json_pack("{s:o, s:o, s:o, s:o}",
+	    "made", number(s->coded.made), "answers", number(s->coded.answers),
+	    "kept", number(s->coded.kept), "bytes", number(s->coded.bytes)));
+}
+
 static const char *
 kind_word(enum upstream_kind kind)
 {
@@ -227,13 +250,14 @@ edge_status_text(const struct edge_status *s, size_t *len)
 	char *text;
 
 	root = json_pack("{s:s, s:s, s:s?, s:I, s:o, s:o, s:o, s:o, s:o, s:o,"
-	    " s:o, s:o}",
+	    " s:o, s:o, s:o, s:o}",
 	    "program", "pkgcast-edge", "version", PKGCAST_VERSION,
 	    "name", s->name,
 	    "uptime_s", (json_int_t)((clock_boot_ms() - s->started_ms) / 1000),
 	    "trust", number(trust_version(s->trust)),
 	    "lease", lease_json(s), "sets", sets_json(s),
 	    "cache", cache_json(s), "counters", counters_json(s),
+	    "documents", documents_json(s), "coded", coded_json(s),
 	    "upstreams", upstreams_json(s), "link", link_json(s),
 	    "poll", poll_json(s));
 	if (root == NULL)

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "edge/follow.h"
+#include "proto/coder.h"
 #include "proto/httpd.h"
 
 /* What /.pkgcast/status of an edge tells of. */
@@ -22,6 +23,7 @@ struct edge_status {
 	struct httpd		*httpd;		/* may be NULL */
 	struct link		*link;		/* may be NULL */
 	uint64_t		 hits, misses;
+	struct coder_stats	 coded;
 };
 
 /* The document (pkgcast-protocol(7)), malloc'd.  NULL: out of memory. */

@@ -42,6 +42,8 @@ sync_new(const struct sync_conf *c)
 	atomic_store(&s->expires, trust_version(c->trust) == 0 ? 0 :
 	    trust_expires(c->trust));
 	pthread_mutex_init(&s->lock, NULL);
+	if (coming_init(&s->coming) == -1)
+		goto fail;
 	for (size_t i = 0; i < c->sets->n; i++)
 		if (sync_get(s, c->sets->v[i]) == NULL)
 			goto fail;
@@ -104,6 +106,7 @@ sync_destroy(struct sync **sp)
 		sync_not_ahead(set);
 		free(set);
 	}
+	coming_free(&s->coming);
 	pthread_mutex_destroy(&s->lock);
 	explicit_bzero(&s->magic, sizeof(s->magic));
 	free(s);

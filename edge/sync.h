@@ -11,6 +11,7 @@
 #include "edge/fill.h"
 #include "edge/held.h"
 #include "edge/upstream.h"
+#include "edge/waiters.h"
 #include "edge/warm.h"
 #include "keys/trust.h"
 #include "proto/config.h"
@@ -90,11 +91,26 @@ int		 sync_report(struct sync *s, struct renew *r);
 bool		 sync_is_prepared(struct sync *s, const char *text, size_t len);
 enum blob_named	 sync_named(void *s, const struct digest *d);
 bool		 sync_prepared_blob(struct sync *s, const struct digest *d,
-		    uint64_t *size);
+		    struct site_prepared *p);
 /* The path lies in a set that exists but cannot be served yet. */
 bool		 sync_unserved(struct sync *s, const char *path);
 /* After its `expires` the trust document makes every answer stale. */
 bool		 sync_trust_expired(const struct sync *s, int64_t now);
+/*
+ * A manifest or chunk table that is being fetched, or is about to be, other than by
+ * a fill.  await: w is woken when that has ended; forget it before it goes.
+ * False: it is not.
+ */
+bool		 sync_is_coming(struct sync *s, const struct digest *d);
+bool		 sync_await(struct sync *s, const struct digest *d,
+		    struct waiter *w);
+void		 sync_forget(struct sync *s, struct waiter *w);
+struct sync_stats {		/* manifests and chunk tables, since the start */
+	uint64_t	fetched, zstd, dcz;	/* in all; those that were coded */
+	uint64_t	size;			/* bytes of all that were fetched */
+	uint64_t	bytes;			/* that came for them, or in vain */
+};
+void		 sync_stats(struct sync *s, struct sync_stats *st);
 /* Digest of the prepared head; false: none. */
 bool		 sync_prepared(struct sync *s, const char *set,
 		    struct digest *d);

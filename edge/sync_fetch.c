@@ -70,26 +70,41 @@ sync_trust_expired(const struct sync *s, int64_t now)
 	return (now >= atomic_load(&s->expires));
 }
 
-/*
- * All bytes of a manifest or chunk table: from the store, else fetched into it.
- * 0, or -1: errno.  Its digest is the fill's to verify, which tells of the
- * upstream that has other bytes.
- */
+/* As it is, by a fill.  0, or -1: errno.  Its digest is the fill's to verify, which
+ * tells of the upstream that has other bytes. */
 static int
-load_blob(struct sync *s, const char *set, const struct digest *d,
-    uint64_t size, const atomic_bool *stop, char **out, size_t *len)
+fill_document(struct sync *s, const struct fill_want *want,
+    const atomic_bool *stop, char **out, size_t *len)
 {
-	struct fill_want want = { .digest = *d, .size = size, .set = set };
+	struct blob *b;
+
+	if (fill_fetch(s->conf.fills, want, FETCH_S, stop, &b) == -1)
+		return (-1);
+	coming_count(s, CODING_NONE, want->size, want->size);
+	*out = blob_slurp(b, len);
+	blob_put(&b);
+	return (*out == NULL ? -1 : 0);
+}
+
+/* All bytes of a manifest or chunk table: from the store, else fetched into it.  0,
+ * or -1: errno. */
+static int
+load_document(struct sync *s, const struct head *h, enum head_part part,
+    const atomic_bool *stop, char **out, size_t *len)
+{
+	struct fill_want want = { .set = h->set };
 	struct digest empty;
 	struct blob *b;
 
+	want.digest = part == HEAD_MANIFEST ? h->manifest : h->chunks;
 	*len = 0;
-	if (size == 0) {
+	(void)head_part(h, &want.digest, &want.size);
+	if (want.size == 0) {
 		digest_of(&empty, "", 0);
-		errno = digest_eq(&empty, d) ? 0 : EBADMSG;
+		errno = digest_eq(&empty, &want.digest) ? 0 : EBADMSG;
 		return (errno == 0 && (*out = calloc(1, 1)) != NULL ? 0 : -1);
 	}
-	if ((b = blob_get(s->conf.store, d, size)) != NULL) {
+	if ((b = blob_get(s->conf.store, &want.digest, want.size)) != NULL) {
 		*out = blob_slurp(b, len);
 		blob_put(&b);
 		if (*out != NULL)
@@ -99,11 +114,13 @@ load_blob(struct sync *s, const char *set, const struct digest *d,
 		errno = ENOENT;
 		return (-1);
 	}
-	if (fill_fetch(s->conf.fills, &want, FETCH_S, stop, &b) == -1)
-		return (-1);
-	*out = blob_slurp(b, len);
-	blob_put(&b);
-	return (*out == NULL ? -1 : 0);
+	*out = sync_coded(s, h, part, stop);
+	coming_end(s, &want.digest);
+	if (*out != NULL) {
+		*len = (size_t)want.size;
+		return (0);
+	}
+	return (fill_document(s, &want, stop, out, len));
 }
 
 /*
@@ -131,6 +148,27 @@ out:
 	return (ret);
 }
 
+/* Both, and what a head that names them may rest on. */
+static int
+load(struct sync *s, const struct head *h, const atomic_bool *stop,
+    char **manifest, size_t *manifest_len, char **chunks, size_t *chunks_len)
+{
+	int error = 0;
+
+	if (stop != NULL)
+		coming_begin(s, h);
+	if (load_document(s, h, HEAD_MANIFEST, stop, manifest,
+	    manifest_len) == -1 || load_document(s, h, HEAD_CHUNKS, stop,
+	    chunks, chunks_len) == -1 || (stop != NULL &&
+	    (sync_name(s, &h->manifest) == -1 || (h->chunks_size > 0 &&
+	    sync_name(s, &h->chunks) == -1))))
+		error = errno;
+	if (stop != NULL)
+		coming_end(s, NULL);
+	errno = error;
+	return (error == 0 ? 0 : -1);
+}
+
 struct snapshot *
 sync_load(struct sync *s, const struct head *h, const atomic_bool *stop,
     struct parse_error *err)
@@ -142,11 +180,8 @@ sync_load(struct sync *s, const struct head *h, const atomic_bool *stop,
 
 	err->line = 0;
 	err->reason[0] = '\0';
-	if (load_blob(s, h->set, &h->manifest, h->manifest_size, stop,
-	    &manifest, &manifest_len) == -1 || load_blob(s, h->set, &h->chunks,
-	    h->chunks_size, stop, &chunks, &chunks_len) == -1 ||
-	    (stop != NULL && (sync_name(s, &h->manifest) == -1 ||
-	    (h->chunks_size > 0 && sync_name(s, &h->chunks) == -1)))) {
+	if (load(s, h, stop, &manifest, &manifest_len, &chunks,
+	    &chunks_len) == -1) {
 		if (errno == EBADMSG)
 			(void)parse_fail(err, 0, "the chunk table's digest is "
 			    "not that of an empty one");

@@ -5,9 +5,10 @@
 #include <pthread.h>
 
 #include "edge/sync.h"
+#include "proto/coding.h"
 #include "proto/log.h"
 
-/* What sync.c and walk.c share; nobody else includes it. */
+/* What sync*.c and walk.c share; nobody else includes it. */
 
 #define	SYNC_MAGIC	0x73796e63
 #define	SYNC_REFUSALS	64	/* remembered, to log each once */
@@ -44,6 +45,15 @@ struct refusal {
 	char		 reason[LOG_TEXT];
 };
 
+/* Documents on their way; their lock is taken before the waiters' alone. */
+struct coming {
+	pthread_mutex_t	 lock;
+	size_t		 n;
+	struct digest	 digest[2];	/* manifest, chunk table */
+	struct sync_stats stats;
+	struct waiters	*waiters;	/* without a thread: all fetches end */
+};
+
 struct sync {
 	unsigned	 magic;
 	struct sync_conf conf;
@@ -54,6 +64,7 @@ struct sync {
 	size_t		 nset;
 	unsigned	 round;		/* of showing heads; under lock */
 	struct head	*walking;	/* under lock: a head behind, fetched */
+	struct coming	 coming;
 	_Atomic int64_t	 expires;	/* the trust document's; 0: none */
 	int64_t		 trust_ms;	/* F last fetched, boot clock */
 	size_t		 nrefusal;	/* F */
@@ -76,6 +87,23 @@ struct snapshot	*sync_load(struct sync *s, const struct head *h,
 /* sync_table.c: what is prepared with that head is warm, and is reported now.
  * Any thread. */
 void		 sync_warmed(void *sync, const struct digest *head);
+
+/* sync_coded.c. */
+int		 coming_init(struct coming *c);		/* -1: errno */
+void		 coming_free(struct coming *c);
+/* What the store lacks of a head's documents is coming; and, d (NULL: any), not any
+ * more: those who wait look again. */
+void		 coming_begin(struct sync *s, const struct head *h);
+void		 coming_end(struct sync *s, const struct digest *d);
+/* A document of that size (0: none) came; bytes: beside those that were counted. */
+void		 coming_count(struct sync *s, enum coding coding, uint64_t size,
+		    uint64_t bytes);
+/*
+ * Fetches a head's manifest or chunk table coded, into the store: its bytes,
+ * verified, malloc'd, NUL behind them.  NULL: not to be had that way.
+ */
+char		*sync_coded(struct sync *s, const struct head *h,
+		    enum head_part part, const atomic_bool *stop);
 
 /* walk.c: builds the chain behind the current generation from what is held. */
 void		 walk_chain(struct sync *s, struct sync_set *set,

@@ -157,24 +157,6 @@ sync_prepared(struct sync *s, const char *name, struct digest *d)
 	return (is);
 }
 
-/* The manifest or chunk table of that head. */
-static bool
-head_names(const struct head *h, const struct digest *d, uint64_t *size)
-{
-
-	if (h == NULL)
-		return (false);
-	if (digest_eq(&h->manifest, d)) {
-		*size = h->manifest_size;
-		return (true);
-	}
-	if (digest_eq(&h->chunks, d)) {
-		*size = h->chunks_size;
-		return (true);
-	}
-	return (false);
-}
-
 /* Under the lock: a file of the set's prepared generation. */
 static bool
 prepared_file(const struct sync_set *set, const struct digest *d,
@@ -194,20 +176,35 @@ prepared_file(const struct sync_set *set, const struct digest *d,
 	return (true);
 }
 
+/* Whether it is the manifest or chunk table of that head, or NULL. */
+static bool
+is_document(const struct head *h, const struct digest *d,
+    struct site_prepared *p)
+{
+
+	if (h == NULL || (p->part = head_part(h, d, &p->size)) == HEAD_NEITHER)
+		return (false);
+	memcpy(p->set, h->set, sizeof(p->set));
+	return (true);
+}
+
 /* Whether what is being fetched or prepared names it, and how. */
 static enum blob_named
-pending_names(struct sync *s, const struct digest *d, uint64_t *size)
+pending_names(struct sync *s, const struct digest *d, struct site_prepared *p)
 {
 	enum blob_named named = BLOB_UNNAMED;
 
+	p->part = HEAD_NEITHER;
+	p->set[0] = '\0';
 	pthread_mutex_lock(&s->lock);
-	if (head_names(s->walking, d, size))
+	if (is_document(s->walking, d, p))
 		named = BLOB_NEEDED;
 	for (const struct sync_set *set = s->sets;
 	    set != NULL && named != BLOB_NEEDED; set = set->next) {
-		if (head_names(set->pending, d, size))
+		if (is_document(set->pending, d, p))
 			named = BLOB_NEEDED;
-		else if (named == BLOB_UNNAMED && prepared_file(set, d, size))
+		else if (named == BLOB_UNNAMED &&
+		    prepared_file(set, d, &p->size))
 			named = BLOB_NAMED;
 	}
 	pthread_mutex_unlock(&s->lock);
@@ -220,25 +217,27 @@ sync_named(void *arg, const struct digest *d)
 	struct sync *s = arg;
 	const struct site_view *v;
 	struct site_file f;
+	struct site_prepared p;
 	enum blob_named named;
-	uint64_t size;
 
 	CHECK_OBJ(s, SYNC_MAGIC);
-	if ((named = pending_names(s, d, &size)) == BLOB_NEEDED)
+	if ((named = pending_names(s, d, &p)) == BLOB_NEEDED)
 		return (named);
 	v = site_enter(s->conf.site);
 	if (site_find_blob(v, d, &f, NULL))
-		named = head_names(f.head, d, &size) ? BLOB_NEEDED : BLOB_NAMED;
+		named = head_part(f.head, d, &p.size) != HEAD_NEITHER ?
+		    BLOB_NEEDED : BLOB_NAMED;
 	site_leave(s->conf.site);
 	return (named);
 }
 
 bool
-sync_prepared_blob(struct sync *s, const struct digest *d, uint64_t *size)
+sync_prepared_blob(struct sync *s, const struct digest *d,
+    struct site_prepared *p)
 {
 
 	CHECK_OBJ(s, SYNC_MAGIC);
-	return (pending_names(s, d, size) != BLOB_UNNAMED);
+	return (pending_names(s, d, p) != BLOB_UNNAMED);
 }
 
 bool

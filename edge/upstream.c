@@ -31,6 +31,7 @@
 #include "proto/log.h"
 
 #define	URL_MAX		8192		/* bytes, percent-coded */
+#define	HEADER_MAX	128		/* of a request's field */
 #define	REDIRECTS_MAX	3
 #define	RECEIVE_SIZE	131072L		/* bytes at once */
 #define	DISCARD_MAX	65536u		/* bytes of an error's body */
@@ -66,6 +67,8 @@ struct transfer {
 	struct reply	 reply;
 	bool		 accepted, over;
 	uint64_t	 skip;		/* bytes to read through */
+	enum coding	 coding;
+	uint64_t	 wanted;	/* bytes; the most, if coded */
 	uint64_t	 given;		/* bytes given to data() */
 	uint64_t	 received;
 	int64_t		 start_ms, slow_ms, tick_ms;
@@ -287,12 +290,42 @@ content_event(const struct transfer *t, enum health_event event)
 	return (t->by_path ? HEALTH_NEUTRAL : event);
 }
 
+/* Of a document that may come coded.  True: that is all to be said. */
+static bool
+judge_coded(struct transfer *t)
+{
+	const struct transfer_coded *c = t->w.coded;
+	char reason[UPSTREAM_REASON];
+
+	switch (reply_judge_coded(&t->reply, c->dictionary != NULL, c->max,
+	    reason)) {
+	case REPLY_BODY:
+		t->accepted = true;
+		t->coding = t->reply.coding;
+		t->wanted = c->max;
+		return (true);
+	case REPLY_BROKEN:
+		give_up(t, TRANSFER_FAULT, HEALTH_WRONG_BYTES, "%s", reason);
+		return (true);
+	case REPLY_ELSE:
+	case REPLY_OTHER:
+		break;
+	}
+	if (t->reply.status != 200 || t->reply.coded ||
+	    t->reply.coding != CODING_NONE || t->w.size <= c->plain)
+		return (false);
+	give_up(t, TRANSFER_STOPPED, HEALTH_GOOD, "not coded");
+	return (true);
+}
+
 /* The head of the answer is complete: whether its body is what we want. */
 static void
 judge(struct transfer *t)
 {
 	char reason[UPSTREAM_REASON];
 
+	if (t->w.coded != NULL && judge_coded(t))
+		return;
 	switch (reply_judge(&t->reply, t->w.size, t->w.from, t->w.to, t->ranged,
 	    &t->skip, reason)) {
 	case REPLY_BODY:
@@ -370,11 +403,14 @@ on_body(char *p, size_t size, size_t n, void *arg)
 	t->skip -= part;
 	p += part;
 	rest -= part;
-	want = t->w.to - t->w.from - t->given;
+	want = t->wanted - t->given;
 	part = (size_t)MIN(want, rest);
 	if (part > 0)
 		give(t, p, part);
-	if (rest > part && (t->reply.status == 206 || t->w.to == t->w.size))
+	if (rest > part && t->coding != CODING_NONE)
+		give_up(t, TRANSFER_FAULT, HEALTH_WRONG_BYTES,
+		    "coded body longer than %" PRIu64 " bytes", t->wanted);
+	else if (rest > part && (t->reply.status == 206 || t->w.to == t->w.size))
 		give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT,
 		    "body longer than %" PRIu64 " bytes", t->w.size);
 	else if (rest > part)		/* read through: the rest is known */
@@ -396,6 +432,30 @@ limit_kept(struct transfer *t)
 	    (long)(ms / 1000));
 }
 
+static int
+add_header(struct transfer *t, const char *name, const char *value)
+{
+	char line[HEADER_MAX];
+	struct curl_slist *l;
+
+	if ((size_t)snprintf(line, sizeof(line), "%s: %s", name, value) >=
+	    sizeof(line) || (l = curl_slist_append(t->headers, line)) == NULL)
+		return (-1);
+	t->headers = l;
+	return (0);
+}
+
+static int
+offer_codings(struct transfer *t)
+{
+	const struct transfer_coded *c = t->w.coded;
+
+	if (add_header(t, "Accept-Encoding", c->accept) == -1)
+		return (-1);
+	return (c->dictionary == NULL ? 0 :
+	    add_header(t, "Available-Dictionary", c->dictionary));
+}
+
 /* Makes the request.  -1: not possible for a local reason. */
 static int
 begin(struct transfer *t)
@@ -409,9 +469,9 @@ begin(struct transfer *t)
 	if ((c = t->curl = curl_easy_init()) == NULL ||
 	    set_common(c, url, &t->limits, t->error) == -1)
 		goto out;
-	if (t->upstream->kind == UPSTREAM_SIBLING &&
-	    (t->headers = curl_slist_append(NULL,
-	    "Cache-Control: only-if-cached")) == NULL)
+	if ((t->upstream->kind == UPSTREAM_SIBLING &&
+	    add_header(t, "Cache-Control", "only-if-cached") == -1) ||
+	    (t->w.coded != NULL && offer_codings(t) == -1))
 		goto out;
 	if ((t->ranged = t->w.from > 0 || t->w.to < t->w.size)) {
 		(void)snprintf(range, sizeof(range), "%" PRIu64 "-%" PRIu64,
@@ -447,11 +507,11 @@ static void
 conclude(struct transfer *t, CURLcode rc)
 {
 	unsigned status = t->reply.status;
-	uint64_t wanted = t->w.to - t->w.from;
 
 	if (atomic_load(&t->cancel))
 		give_up(t, TRANSFER_STOPPED, HEALTH_NEUTRAL, "cancelled");
-	else if (t->accepted && t->given == wanted)
+	else if (t->accepted && (t->coding != CODING_NONE ? rc == CURLE_OK :
+	    t->given == t->wanted))
 		give_up(t, TRANSFER_DONE, HEALTH_GOOD, "done");
 	else if (!t->accepted && (rc == CURLE_OK || rc == CURLE_WRITE_ERROR ||
 	    rc == CURLE_PARTIAL_FILE) && status != 0) {
@@ -465,7 +525,9 @@ conclude(struct transfer *t, CURLcode rc)
 	} else if (rc == CURLE_OK || rc == CURLE_PARTIAL_FILE)
 		give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT,
 		    "body ended after %" PRIu64 " of %" PRIu64 " bytes",
-		    t->given, wanted);
+		    t->given, t->coding != CODING_NONE &&
+		    t->reply.has_length ? (uint64_t)t->reply.length :
+		    t->wanted);
 	else
 		give_up(t, TRANSFER_FAULT,
 		    is_hard(rc) ? HEALTH_HARD_FAULT : HEALTH_SOFT_FAULT, "%s",
@@ -489,7 +551,8 @@ transfer_free(struct transfer *t)
 static void
 finish(struct transfer *t)
 {
-	struct transfer_end e = { .result = t->result };
+	struct transfer_end e = { .result = t->result, .coding = t->coding,
+	    .received = t->received };
 
 	if (t->curl != NULL)
 		(void)curl_multi_remove_handle(t->u->multi, t->curl);
@@ -516,8 +579,8 @@ try_start(struct upstreams *u, struct transfer *t)
 	(void)pthread_mutex_unlock(&u->lock);
 	if (atomic_load(&u->stopping) || atomic_load(&t->cancel))
 		give_up(t, TRANSFER_STOPPED, HEALTH_NEUTRAL, "cancelled");
-	else if ((t->upstream = health_pick(&u->health, t->w.tried, false,
-	    t->w.urgent ? UINT_MAX : t->limits.per_upstream, &full)) == NULL) {
+	else if ((t->upstream = health_pick(&u->health, t->w.tried,
+	    t->w.coded != NULL ? HEALTH_CODED : HEALTH_BLOB, t->w.urgent ? UINT_MAX : t->limits.per_upstream, &full)) == NULL) {
 		if (full)
 			return (false);
 		give_up(t, TRANSFER_NONE, HEALTH_NEUTRAL, "no upstream left");
@@ -708,6 +771,7 @@ transfer_start(struct upstreams *u, const struct transfer_want *w)
 	t->magic = TRANSFER_MAGIC;
 	t->u = u;
 	t->w = *w;
+	t->wanted = w->to - w->from;
 	t->w.set = t->w.path = NULL;
 	if ((w->set != NULL && (t->set = strdup(w->set)) == NULL) ||
 	    (w->path != NULL && (t->path = strdup(w->path)) == NULL)) {
@@ -855,7 +919,7 @@ upstream_get(struct upstreams *u, uint64_t *tried, const char *target,
 
 	from[0] = '\0';
 	while (p == NULL && e != ECANCELED && !atomic_load(&u->stopping) &&
-	    (one = health_pick(&u->health, *tried, true, UINT_MAX,
+	    (one = health_pick(&u->health, *tried, HEALTH_DOCUMENT, UINT_MAX,
 	    &full)) != NULL) {
 		*tried |= UINT64_C(1) << one->slot;
 		(void)snprintf(from, UPSTREAM_URL, "%s", one->url);

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/coding.h"
 #include "proto/config.h"
 #include "proto/digest.h"
 
@@ -87,6 +88,16 @@ struct transfer_end {
 	unsigned		slot;		/* bit in `tried` */
 	char			url[UPSTREAM_URL];	/* "" for NONE */
 	char			reason[UPSTREAM_REASON];
+	enum coding		coding;		/* of what was given to data() */
+	uint64_t		received;	/* bytes, errors' bodies included */
+};
+/* A document that may come coded, from masters and edges, who alone are asked. */
+struct transfer_coded {
+	const char	*accept;		/* Accept-Encoding */
+	const char	*dictionary;		/* Available-Dictionary, or NULL */
+	uint64_t	 max;			/* bytes of a coded body */
+	uint64_t	 plain;			/* and of one that is not; else
+						 * TRANSFER_STOPPED */
 };
 struct transfer_want {
 	struct digest	 digest;
@@ -95,10 +106,11 @@ struct transfer_want {
 	const char	*set, *path;		/* NULL: not known; copied */
 	uint64_t	 tried;
 	bool		 urgent;		/* before those that wait */
+	const struct transfer_coded *coded;	/* NULL, or good until done */
 	/*
 	 * Both are called in the transfer thread with no lock held; data with
-	 * bytes in order from `from` on, never beyond `to`.  done is called
-	 * once, last; the transfer is gone with it.
+	 * bytes in order from `from` on, never beyond `to` (coded ones: max).
+	 * done is called once, last; the transfer is gone with it.
 	 */
 	enum transfer_more (*data)(void *arg, const void *p, size_t len);
 	void		(*done)(void *arg, const struct transfer_end *e);

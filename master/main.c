@@ -335,6 +335,7 @@ start_publish(struct master *m)
 	m->status = status_new(&sc);
 	oc.status_arg = m->status;
 	m->origin = check_alloc(origin_new(&oc));
+	status_origin(m->status, m->origin);
 }
 
 static void
@@ -429,12 +430,12 @@ stop_all(struct master *m)
 	httpd_stop(&m->publishing.httpd);
 	httpd_stop(&m->http.httpd);
 	httpd_stop(&m->status_page.httpd);
+	origin_destroy(&m->origin);
 	watch_stop(&m->watch);
 	scrub_stop(&m->scrub);
 	publish_destroy(&m->publish);
 	announce_stop(&m->announce);
 	zap_stop(&m->zap);
-	origin_destroy(&m->origin);
 	status_destroy(&m->status);
 	generation_destroy(&m->generations);
 	site_destroy(&m->site);

@@ -76,17 +76,37 @@ status(void *arg, size_t *len)
 }
 
 static bool
-prepared(void *arg, const struct digest *d, uint64_t *size)
+prepared(void *arg, const struct digest *d, struct site_prepared *p)
 {
 	struct origin *o = arg;
 
 	CHECK_OBJ(o, ORIGIN_MAGIC);
-	return (publish_prepared(o->c.publish, d, size));
+	return (publish_prepared(o->c.publish, d, p));
+}
+
+/* For the coder.  Edges that are sent other bytes would set this master aside. */
+static char *
+read_document(void *arg, const struct digest *d, uint64_t size)
+{
+	struct origin *o = arg;
+	struct digest is;
+	char *p;
+
+	CHECK_OBJ(o, ORIGIN_MAGIC);
+	if ((p = store_slurp(o->c.store, d, size)) == NULL)
+		return (NULL);
+	digest_of(&is, p, (size_t)size);
+	if (digest_eq(&is, d))
+		return (p);
+	free(p);
+	return (NULL);
 }
 
 struct origin *
 origin_new(const struct origin_conf *c)
 {
+	struct coder_conf cc = { .site = c->site, .read = read_document,
+	    .prepared = prepared };
 	struct origin *o;
 
 	if ((o = calloc(1, sizeof(*o))) == NULL)
@@ -101,6 +121,9 @@ origin_new(const struct origin_conf *c)
 	o->serve.trust = trust;
 	o->serve.status = status;
 	o->serve.prepared = prepared;
+	cc.arg = o;
+	if ((o->serve.coder = coder_new(&cc)) == NULL)
+		origin_destroy(&o);
 	return (o);
 }
 
@@ -113,8 +136,17 @@ origin_destroy(struct origin **op)
 	if (o == NULL)
 		return;
 	CHECK_OBJ(o, ORIGIN_MAGIC);
+	coder_destroy(&o->serve.coder);
 	explicit_bzero(&o->magic, sizeof(o->magic));
 	free(o);
+}
+
+void
+origin_coded(struct origin *o, struct coder_stats *s)
+{
+
+	CHECK_OBJ(o, ORIGIN_MAGIC);
+	coder_stats(o->serve.coder, s);
 }
 
 void

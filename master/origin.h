@@ -7,6 +7,7 @@
 #include "keys/trust.h"
 #include "master/publish.h"
 #include "master/store.h"
+#include "proto/coder.h"
 #include "proto/httpd.h"
 #include "proto/site.h"
 
@@ -29,6 +30,8 @@ struct origin_conf {			/* all borrowed */
 
 struct origin	*origin_new(const struct origin_conf *c);
 void		 origin_destroy(struct origin **o);	/* after httpd_stop() */
+/* Of manifests and chunk tables, as /.pkgcast/status tells it. */
+void		 origin_coded(struct origin *o, struct coder_stats *s);
 /* Sets handler and arg. */
 void		 origin_httpd(struct origin *o, struct httpd_conf *c);
 

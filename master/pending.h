@@ -60,7 +60,7 @@ void		 pending_put_end(struct pending *p, const struct digest *d,
 void		*pending_json(struct pendings *a, const char *set);
 int		 pendings_list(struct pendings *a, void *json_array);
 bool		 pendings_prepared(struct pendings *a, const struct digest *d,
-		    uint64_t *size);
+		    struct site_prepared *out);
 void		 pendings_tick(struct pendings *a);
 
 #endif

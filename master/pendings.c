@@ -22,24 +22,24 @@
 
 /* Whether a pending publish names the blob. */
 static bool
-names(struct pending *p, const struct digest *d, uint64_t *size)
+names(struct pending *p, const struct digest *d, struct site_prepared *out)
 {
 	const struct manifest *m;
 	struct facts f;
 	ssize_t at;
 	bool found = true;
 
-	if (digest_eq(d, &p->head.manifest)) {
-		*size = p->head.manifest_size;
-	} else if (digest_eq(d, &p->head.chunks)) {
-		*size = p->head.chunks_size;
+	out->set[0] = '\0';
+	out->part = head_part(&p->head, d, &out->size);
+	if (out->part != HEAD_NEITHER) {
+		(void)memcpy(out->set, p->head.set, sizeof(out->set));
 	} else {
 		(void)pthread_mutex_lock(&p->lock);
 		found = false;
 		m = p->next == NULL ? NULL : snapshot_manifest(p->next);
 		if (m != NULL && (at = manifest_find_digest(m, d)) != -1 &&
 		    manifest_facts(m, (size_t)at, &f)) {
-			*size = f.size;
+			out->size = f.size;
 			found = true;
 		}
 		if (!found && p->before != NULL)
@@ -51,7 +51,8 @@ names(struct pending *p, const struct digest *d, uint64_t *size)
 }
 
 bool
-pendings_prepared(struct pendings *a, const struct digest *d, uint64_t *size)
+pendings_prepared(struct pendings *a, const struct digest *d,
+    struct site_prepared *out)
 {
 	struct pending *p;
 	bool found = false;
@@ -59,7 +60,7 @@ pendings_prepared(struct pendings *a, const struct digest *d, uint64_t *size)
 	CHECK_OBJ(a, PENDINGS_MAGIC);
 	(void)pthread_mutex_lock(&a->lock);
 	TAILQ_FOREACH(p, &a->list, link)
-		if (pending_state(p) == PENDING_PREPARE && names(p, d, size)) {
+		if (pending_state(p) == PENDING_PREPARE && names(p, d, out)) {
 			found = true;
 			break;
 		}
@@ -72,8 +73,8 @@ is_named(void *arg, const struct digest *d)
 {
 	struct pendings *a = arg;
 	struct site_file f;
+	struct site_prepared unused;
 	struct pending *p;
-	uint64_t size;
 	bool named;
 
 	named = site_find_blob(site_enter(a->c.site), d, &f, NULL);
@@ -83,7 +84,7 @@ is_named(void *arg, const struct digest *d)
 	(void)pthread_mutex_lock(&a->lock);
 	TAILQ_FOREACH(p, &a->list, link)
 		if ((named = pending_state(p) != PENDING_COMMITTED &&
-		    names(p, d, &size)))
+		    names(p, d, &unused)))
 			break;
 	(void)pthread_mutex_unlock(&a->lock);
 	return (named);

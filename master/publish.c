@@ -73,11 +73,12 @@ publish_destroy(struct publish **pp)
 }
 
 bool
-publish_prepared(struct publish *p, const struct digest *d, uint64_t *size)
+publish_prepared(struct publish *p, const struct digest *d,
+    struct site_prepared *out)
 {
 
 	CHECK_OBJ(p, PUBLISH_MAGIC);
-	return (pendings_prepared(p->pendings, d, size));
+	return (pendings_prepared(p->pendings, d, out));
 }
 
 int

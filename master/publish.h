@@ -44,7 +44,7 @@ void		 publish_httpd(struct publish *p, struct httpd_conf *c);
 /* A blob that a publish which is being prepared names (its manifest and chunk
  * table included), for the origin. */
 bool		 publish_prepared(struct publish *p, const struct digest *d,
-		    uint64_t *size);
+		    struct site_prepared *out);
 /* Adds {"set","generation","state",...} of each pending publish to a JSON
  * array (json_t *, borrowed), as GET /publish/<set> shows it. */
 int		 publish_list(struct publish *p, void *json_array);

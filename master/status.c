@@ -26,6 +26,7 @@ struct status {
 	unsigned		 magic;
 	struct status_conf	 conf;
 	int64_t			 start_ms;
+	struct origin		*origin;	/* NULL in tests */
 	pthread_mutex_t		 lock;		/* guards what follows */
 	struct httpd		*server[STATUS_SERVERS];
 };
@@ -388,6 +389,35 @@ status_attach(struct status *s, enum status_server which, struct httpd *h)
 	(void)pthread_mutex_unlock(&s->lock);
 }
 
+void
+status_origin(struct status *s, struct origin *o)
+{
+
+	CHECK_OBJ(s, STATUS_MAGIC);
+	s->origin = o;
+}
+
+/* Manifests and chunk tables that were coded. */
+static json_t *
+coded_of(struct status *s)
+{
+	struct coder_stats c = { .made = 0 };
+	json_t *o = json_object();
+	int bad = 0;
+
+	if (s->origin != NULL)
+		origin_coded(s->origin, &c);
+	bad |= set_number(o, "made", c.made);
+	bad |= set_number(o, "answers", c.answers);
+	bad |= set_number(o, "kept", c.kept);
+	bad |= set_number(o, "bytes", c.bytes);
+	if (bad != 0) {
+		json_decref(o);
+		return (NULL);
+	}
+	return (o);
+}
+
 char *
 status_master(void *arg, size_t *len)
 {
@@ -410,6 +440,7 @@ status_master(void *arg, size_t *len)
 	bad |= json_object_set_new(o, "sets", sets_of(s, p));
 	bad |= json_object_set_new(o, "publishing", publishing(s));
 	bad |= json_object_set_new(o, "edges", edges_of(p));
+	bad |= json_object_set_new(o, "coded", coded_of(s));
 	bad |= json_object_set_new(o, "http", server_of(s, STATUS_HTTP));
 	bad |= json_object_set_new(o, "publish", server_of(s, STATUS_PUBLISH));
 	roster_report_destroy(&p);

@@ -6,6 +6,7 @@
 
 #include "keys/trust.h"
 #include "master/generation.h"
+#include "master/origin.h"
 #include "master/publish.h"
 #include "master/roster.h"
 #include "proto/httpd.h"
@@ -28,6 +29,8 @@ void		 status_destroy(struct status **s);
 enum status_server { STATUS_HTTP, STATUS_PUBLISH, STATUS_SERVERS };
 void		 status_attach(struct status *s, enum status_server which,
 		    struct httpd *h);
+/* Before a server starts; outlives them. */
+void		 status_origin(struct status *s, struct origin *o);
 /* arg is a struct status.  malloc'd JSON; NULL: out of memory. */
 char		*status_master(void *arg, size_t *len);
 /* For the status listener: that document and nothing else. */

@@ -198,6 +198,15 @@ range_parse(const char *s, uint64_t size, uint64_t *offset, uint64_t *length)
 	return (RANGE_ONE);
 }
 
+/* A document that is another one each time has none, nor has one that is coded anew
+ * when it is asked for the next time. */
+static bool
+has_ranges(const struct answer_file *f)
+{
+
+	return (!f->no_store && f->coding == NULL);
+}
+
 /* The headers that 200, 206 and 304 have in common (15.4.5). */
 static void
 validators(struct answer *a, const struct answer_file *f)
@@ -211,6 +220,8 @@ validators(struct answer *a, const struct answer_file *f)
 		    date_http(f->time, date));
 	answer_header(a, "Cache-Control", "%s", f->no_store ? "no-store" :
 	    f->immutable ? "public, max-age=31536000, immutable" : "no-cache");
+	if (f->vary != NULL)
+		answer_header(a, "Vary", "%s", f->vary);
 }
 
 void
@@ -228,9 +239,8 @@ answer_judge(struct answer *a, enum http_method method,
 		a->length = 0;
 		return;
 	}
-	/* A document that is another one each time has no ranges. */
 	if (a->status == 0 && method == HTTP_GET && q->range != NULL &&
-	    !f->no_store &&
+	    has_ranges(f) &&
 	    (q->if_range == NULL || if_range_holds(q->if_range, f)))
 		range = range_parse(q->range, f->size, &a->offset, &a->length);
 	if (range == RANGE_UNSATISFIABLE) {
@@ -263,7 +273,9 @@ answer_headers(struct answer *a, const struct answer_file *f)
 	if (a->status == 304)
 		return;
 	answer_header(a, "Content-Type", "%s", f->type);
-	if (!f->no_store)
+	if (f->coding != NULL)
+		answer_header(a, "Content-Encoding", "%s", f->coding);
+	if (has_ranges(f))
 		answer_header(a, "Accept-Ranges", BYTES_UNIT);
 	if (a->status == 206)
 		answer_header(a, "Content-Range", BYTES_UNIT " %llu-%llu/%llu",

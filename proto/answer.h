@@ -21,7 +21,8 @@ struct http_fields {
 	const char	*range, *if_range;
 	const char	*if_match, *if_none_match;
 	const char	*if_modified_since, *if_unmodified_since;
-	const char	*cache_control, *authorization, *accept_encoding;
+	const char	*cache_control, *authorization;
+	const char	*accept_encoding, *available_dictionary;
 	const char	*host, *user_agent, *referer;
 };
 
@@ -30,6 +31,9 @@ struct answer_file {
 	int64_t		 time;			/* Last-Modified; -1: none */
 	const char	*etag;			/* opaque part, without quotes; NULL: none */
 	const char	*type;			/* Content-Type */
+	/* Content-Encoding of these bytes: no ranges of them.  NULL: none. */
+	const char	*coding;
+	const char	*vary;			/* NULL: by nothing */
 	bool		 immutable;		/* else no-cache */
 	bool		 no_store;		/* status and the like */
 };

@@ -274,6 +274,21 @@ head_entry(const struct head *h, size_t i, char *out, size_t size)
 	return (out);
 }
 
+enum head_part
+head_part(const struct head *h, const struct digest *d, uint64_t *size)
+{
+
+	if (digest_eq(&h->manifest, d)) {
+		*size = h->manifest_size;
+		return (HEAD_MANIFEST);
+	}
+	if (digest_eq(&h->chunks, d)) {
+		*size = h->chunks_size;
+		return (HEAD_CHUNKS);
+	}
+	return (HEAD_NEITHER);
+}
+
 bool
 head_is_entry(const struct head *h, const char *path)
 {

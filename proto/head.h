@@ -58,6 +58,11 @@ size_t	head_span(const char *text, size_t len);
 int	head_write(struct buf *b, const struct head *h,
 	    const char *const *entries);
 
+/* Which of its documents a digest is; then *size is that one's. */
+enum head_part { HEAD_NEITHER, HEAD_MANIFEST, HEAD_CHUNKS };
+enum head_part head_part(const struct head *h, const struct digest *d,
+	    uint64_t *size);
+
 /* Whether the path matches an entry line. */
 bool	head_is_entry(const struct head *h, const char *path);
 /* i-th entry glob, NUL-terminated copy of at most size bytes. */

@@ -212,6 +212,8 @@ completed(void *arg, struct MHD_Connection *mhd, void **ctx,
 		httpd_request_log(r, r->httpd->conf.log, complete);
 	if (r->state_release != NULL)
 		r->state_release(r->state);
+	if (r->shared_release != NULL)
+		r->shared_release(r->shared);
 	httpd_request_reset(r);
 	conn_phase(&r->conn, CONN_IDLE);
 }

@@ -55,8 +55,11 @@ const struct http_fields *httpd_fields(const struct httpd_request *r);
 void	 httpd_set_state(struct httpd_request *r, void *state,
 	    void (*release)(void *state));
 void	*httpd_state(const struct httpd_request *r);
-/* A word for the shared handler (serve.c), beside the daemon's state; 0 in a
- * request's first call. */
+/* The same for the shared handler (serve.c), beside the daemon's; and a word for
+ * it, 0 in a request's first call. */
+void	 httpd_set_shared(struct httpd_request *r, void *shared,
+	    void (*release)(void *shared));
+void	*httpd_shared(const struct httpd_request *r);
 unsigned *httpd_note(struct httpd_request *r);
 
 /*

@@ -141,6 +141,22 @@ httpd_state(const struct httpd_request *r)
 	return (r->state);
 }
 
+void
+httpd_set_shared(struct httpd_request *r, void *shared,
+    void (*release)(void *shared))
+{
+
+	r->shared = shared;
+	r->shared_release = release;
+}
+
+void *
+httpd_shared(const struct httpd_request *r)
+{
+
+	return (r->shared);
+}
+
 unsigned *
 httpd_note(struct httpd_request *r)
 {
@@ -215,8 +231,8 @@ httpd_request_reset(struct httpd_request *r)
 	r->status = 0;
 	r->body_length = r->handed = 0;
 	r->note = 0;
-	r->state = NULL;
-	r->state_release = NULL;
+	r->state = r->shared = NULL;
+	r->state_release = r->shared_release = NULL;
 }
 
 int
@@ -249,6 +265,7 @@ static const struct {
 	FIELD("Cache-Control", cache_control),
 	FIELD("Authorization", authorization),
 	FIELD("Accept-Encoding", accept_encoding),
+	FIELD("Available-Dictionary", available_dictionary),
 	FIELD("Host", host),
 	FIELD("User-Agent", user_agent),
 	FIELD("Referer", referer),

@@ -61,6 +61,8 @@ struct httpd_request {
 	unsigned		 note;
 	void			*state;
 	void			(*state_release)(void *);
+	void			*shared;
+	void			(*shared_release)(void *);
 };
 
 /* Ends a request's share of its connection's object. */

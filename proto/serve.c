@@ -259,11 +259,123 @@ get_path(struct serve *s, struct httpd_request *r, const char *path)
 		reply(r, &l);
 }
 
+static void
+wake_request(void *request)
+{
+
+	httpd_wake(request);
+}
+
+static void
+end_wait(void *wait)
+{
+	struct coder_wait *w = wait;
+
+	coder_wait_destroy(&w);
+}
+
+/* Whether the document can be coded with that dictionary: the same of the same
+ * set's generations.  doc->set is "" for those that are kept. */
+static bool
+fits(const struct site_view *v, const struct site_prepared *doc,
+    struct coder_want *w)
+{
+	const struct site_set *set;
+	uint64_t size;
+	size_t i;
+
+	if (digest_eq(&w->digest, &w->dictionary))
+		return (false);
+	for (i = 0; i < site_nsets(v); i++) {
+		set = site_nth(v, i);
+		if ((strcmp(set->name, doc->set) == 0 ||
+		    site_part(set, &w->digest, &size) == doc->part) &&
+		    site_part(set, &w->dictionary, &w->dictionary_size) ==
+		    doc->part)
+			return (w->dictionary_size > 0);
+	}
+	return (false);
+}
+
+/* What the request takes the document as; asked for in its first call.  NULL: as
+ * it is. */
+static struct coder_wait *
+ask_coded(struct serve *s, struct httpd_request *r, const struct site_view *v,
+    const struct site_prepared *doc, const struct digest *digest)
+{
+	const struct http_fields *q = httpd_fields(r);
+	struct coder_want want = { .digest = *digest, .size = doc->size };
+	struct coder_wait *w = httpd_shared(r);
+	unsigned *asked = httpd_note(r);
+	enum coding coding;
+
+	if (w != NULL || *asked != 0)
+		return (w);
+	*asked = 1;
+	if (s->coder == NULL || doc->size == 0 || q->accept_encoding == NULL)
+		return (NULL);
+	coding = coding_choose(q->accept_encoding,
+	    q->available_dictionary != NULL &&
+	    coding_dictionary_parse(q->available_dictionary,
+	    &want.dictionary) == 0 && fits(v, doc, &want));
+	if (coding == CODING_NONE)
+		return (NULL);
+	want.has_dictionary = coding == CODING_DCZ;
+	w = coder_ask(s->coder, &want, wake_request, r);
+	httpd_set_shared(r, w, end_wait);
+	return (w);
+}
+
+static enum outcome
+answer_coded(struct httpd_request *r, struct look *l, struct coder_wait *w,
+    const struct answer_file *plain, const struct origin *o)
+{
+	struct answer_file facts = *plain;
+	struct answer *a = &l->answer;
+	char etag[CODER_ETAG];
+
+	facts.size = coder_length(w);
+	facts.etag = coder_etag(w, etag);
+	facts.coding = coding_name(coder_coding(w));
+	answer_judge(a, httpd_method(r), httpd_fields(r), &facts);
+	if (a->send_body && (l->body = coder_body(w)) == NULL)
+		return (refuse(l, 503, o));
+	answer_headers(a, &facts);
+	cache_status(a, "; hit", o, false);
+	return (OUT_REPLY);
+}
+
+/* A manifest or chunk table. */
+static enum outcome
+answer_document(struct serve *s, struct httpd_request *r, struct look *l,
+    const struct site_view *view, const struct site_prepared *doc,
+    struct answer_file *facts, const struct serve_file *f,
+    const struct origin *o)
+{
+	struct coder_wait *w;
+
+	facts->vary = CODING_VARY;
+	if (s->coming != NULL && s->coming(s->arg, r, f->digest))
+		return (OUT_WAIT);
+	if ((w = ask_coded(s, r, view, doc, f->digest)) != NULL)
+		switch (coder_state(w)) {
+		case CODER_WAIT:
+			httpd_wait(r);
+			return (OUT_WAIT);
+		case CODER_CODED:
+			return (answer_coded(r, l, w, facts, o));
+		case CODER_PLAIN:
+			break;
+		}
+	return (answer_with(s, r, l, facts, f, o));
+}
+
 static enum outcome
 look_blob(struct serve *s, struct httpd_request *r, struct look *l,
     const struct site_view *view, const struct digest *digest)
 {
 	struct origin o = { .set = NULL };
+	struct site_prepared p = { .part = HEAD_NEITHER };
 	struct site_file found;
 	const struct site_set *set = NULL;
 	char etag[DIGEST_HEX + 1];
@@ -274,18 +386,19 @@ look_blob(struct serve *s, struct httpd_request *r, struct look *l,
 	struct serve_file f = { .digest = digest, .set = "" };
 
 	if (site_find_blob(view, digest, &found, &set)) {
-		facts.size = f.size = found.facts.size;
+		p.size = found.facts.size;
 		f.rows = found.rows;
 		if (found.head != NULL) {
 			f.set = o.set = found.head->set;
 			f.generation = o.generation = found.head->generation;
+			p.part = head_part(found.head, digest, &p.size);
 		}
-	} else if (s->prepared != NULL &&
-	    s->prepared(s->arg, digest, &f.size))
-		facts.size = f.size;
-	else
+	} else if (s->prepared == NULL || !s->prepared(s->arg, digest, &p))
 		return (refuse(l, 404, &o), OUT_UNKNOWN);
-	return (answer_with(s, r, l, &facts, &f, &o));
+	facts.size = f.size = p.size;
+	return (p.part == HEAD_NEITHER ?
+	    answer_with(s, r, l, &facts, &f, &o) :
+	    answer_document(s, r, l, view, &p, &facts, &f, &o));
 }
 
 static void

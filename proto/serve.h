@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/coder.h"
 #include "proto/httpd.h"
 #include "proto/site.h"
 
@@ -81,7 +82,13 @@ struct serve {
 	char		*(*status)(void *arg, size_t *len);
 	/* A blob that only a prepared generation names.  May be NULL. */
 	bool		(*prepared)(void *arg, const struct digest *d,
-			    uint64_t *size);
+			    struct site_prepared *p);
+	/* Codes manifests and chunk tables; NULL: they are sent as they are. */
+	struct coder	*coder;
+	/* A manifest or chunk table that will be here in a moment: true when
+	 * httpd_wait() was called.  May be NULL. */
+	bool		(*coming)(void *arg, struct httpd_request *r,
+			    const struct digest *d);
 };
 
 /* Handler for httpd_conf.handler; arg is a struct serve. */

@@ -349,11 +349,7 @@ static bool
 head_names(const struct head *h, const struct digest *d, struct site_file *f)
 {
 
-	if (digest_eq(&h->manifest, d))
-		f->facts.size = h->manifest_size;
-	else if (digest_eq(&h->chunks, d))
-		f->facts.size = h->chunks_size;
-	else
+	if (head_part(h, d, &f->facts.size) == HEAD_NEITHER)
 		return (false);
 	f->facts.digest = *d;
 	f->facts.time = h->created;
@@ -409,6 +405,17 @@ site_find_blob(const struct site_view *v, const struct digest *d,
 		return (true);
 	}
 	return (false);
+}
+
+enum head_part
+site_part(const struct site_set *set, const struct digest *d, uint64_t *size)
+{
+	enum head_part part = head_part(snapshot_head(set->current), d, size);
+	size_t i;
+
+	for (i = 0; part == HEAD_NEITHER && i < set->nearlier; i++)
+		part = head_part(delta_head(set->earlier[i]), d, size);
+	return (part);
 }
 
 const struct head *

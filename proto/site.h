@@ -83,6 +83,16 @@ enum site_found	site_find_in(const struct site_set *set, uint64_t generation,
 bool		site_find_blob(const struct site_view *v,
 		    const struct digest *d, struct site_file *f,
 		    const struct site_set **set);
+/* Which document of a kept generation of the set a digest is; then *size is its. */
+enum head_part	site_part(const struct site_set *set, const struct digest *d,
+		    uint64_t *size);
+/* A blob that only a generation which is being prepared names; set: whose, where
+ * it is no file. */
+struct site_prepared {
+	enum head_part	part;
+	uint64_t	size;
+	char		set[SET_NAME_MAX + 1];
+};
 /* A kept head by its digest, or NULL. */
 const struct head *site_find_head(const struct site_view *v,
 		    const struct digest *d);

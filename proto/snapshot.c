@@ -176,6 +176,14 @@ snapshot_manifest(const struct snapshot *s)
 }
 
 const uint8_t *
+snapshot_table(const struct snapshot *s, size_t *len)
+{
+
+	*len = s->rows_len;
+	return (s->rows);
+}
+
+const uint8_t *
 snapshot_rows(const struct snapshot *s, const struct facts *f)
 {
 

@@ -37,6 +37,8 @@ void		 snapshot_unref(struct snapshot **s);
 uint64_t	 snapshot_serial(const struct snapshot *s);
 const struct head	*snapshot_head(const struct snapshot *s);
 const struct manifest	*snapshot_manifest(const struct snapshot *s);
+/* The whole chunk table. */
+const uint8_t	*snapshot_table(const struct snapshot *s, size_t *len);
 /* Rows of a file's facts in this snapshot; NULL when it has none (small). */
 const uint8_t	*snapshot_rows(const struct snapshot *s,
 		    const struct facts *f);

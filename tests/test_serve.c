@@ -164,13 +164,14 @@ status(void *arg, size_t *len)
 }
 
 static bool
-prepared(void *arg, const struct digest *d, uint64_t *size)
+prepared(void *arg, const struct digest *d, struct site_prepared *p)
 {
 	struct digest next;
 
 	(void)arg;
 	digest_of(&next, "next", 4);
-	*size = 4;
+	p->part = HEAD_NEITHER;
+	p->size = 4;
 	return (digest_eq(d, &next));
 }
 

@@ -279,8 +279,8 @@ shell(const char *command)
 {
 	char line[1024];
 
-	(void)snprintf(line, sizeof(line), "cd %s && rm -f out && %s", dir,
-	    command);
+	(void)snprintf(line, sizeof(line), "(cd %s && rm -f out && %s) 2>%s/said",
+	    dir, command, dir);
 	if (system(line) != 0)
 		fail_msg("failed: %s", command);
 }
@@ -538,6 +538,7 @@ main(void)
 		cmocka_unit_test(dictionaries_are_named_by_digest),
 	};
 
-	(void)setenv("CMOCKA_MESSAGE_OUTPUT", "TAP", 1);
-	return (cmocka_run_group_tests(tests, set_up, tear_down));
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return (cmocka_run_group_tests_name("zcode", tests, set_up,
+	    tear_down));
 }
