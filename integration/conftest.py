@@ -27,6 +27,9 @@ def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=10,
                      help="kill -9 that often in test_crash.py and "
                      "test_crash_fills.py")
+    parser.addoption("--files", type=int, default=3000,
+                     help="so many small files has the set of test_coded.py "
+                     "of which 1%% change")
     parser.addoption("--large", type=int, default=160,
                      help="so many MB has the file of test_fill_limits.py "
                      "that is fetched in pieces")

@@ -24,7 +24,9 @@ class Upstream:
     called for every blob, and returns whether it has answered itself; the
     connection then ends.  `rate` limits bodies to so many bytes a second.  Counted are
     requests, bytes of bodies, connections, and how many were answered at once
-    at the most."""
+    at the most.  `forwards` names what it passes on of a request's fields."""
+
+    forwards = ("range", "if-range", "cache-control")
 
     def __init__(self, origin, rate=None, fault=None, silent=False):
         self.origin = urllib.parse.urlsplit(origin) if origin else None
@@ -97,8 +99,7 @@ class Upstream:
                                        self.origin.port, timeout=30)
         try:
             c.request("GET", path, headers={
-                k: v for k, v in headers.items() if k in (
-                    "range", "if-range", "cache-control")})
+                k: v for k, v in headers.items() if k in self.forwards})
             r = c.getresponse()
             head = ["HTTP/1.1 %d %s" % (r.status, r.reason)]
             head += ["%s: %s" % kv for kv in r.getheaders()
