@@ -584,7 +584,7 @@ get_trust(void *arg, size_t *len)
 }
 
 /* One that the follow thread is fetching: it will be had from the store, and by a
- * fill only where that fails. */
+ * fill only where that fails.  Siblings do not wait for each other. */
 static bool
 get_coming(void *arg, struct httpd_request *r, const struct digest *d)
 {
@@ -592,7 +592,7 @@ get_coming(void *arg, struct httpd_request *r, const struct digest *d)
 	struct state *st;
 
 	if (!sync_is_coming(follow_sync(e->follow), d) ||
-	    (st = state_get(e, r)) == NULL)
+	    only_if_cached(httpd_fields(r)) || (st = state_get(e, r)) == NULL)
 		return (false);
 	st->coming.wake = wake;
 	st->coming.arg = r;

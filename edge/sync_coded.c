@@ -5,6 +5,8 @@
  * are asked, in turn; one that sends what cannot be decoded, or other bytes, is
  * treated like one that sent a file's wrong.  Where none has a coded one a fill
  * fetches the document as it is (sync_fetch.c), which can go on where it was cut.
+ * In memory are the body, at most as large as the document and a little, and the
+ * document; the dictionary is there anyway.
  *
  * The follow thread runs it, but for what transfers call back, and for the edges
  * behind this one, which ask for a document while it is on its way: they wait, so

@@ -120,6 +120,10 @@ load_document(struct sync *s, const struct head *h, enum head_part part,
 		*len = (size_t)want.size;
 		return (0);
 	}
+	if (atomic_load(stop)) {	/* a fill would go on by itself */
+		errno = ECANCELED;
+		return (-1);
+	}
 	return (fill_document(s, &want, stop, out, len));
 }
 
@@ -153,20 +157,20 @@ static int
 load(struct sync *s, const struct head *h, const atomic_bool *stop,
     char **manifest, size_t *manifest_len, char **chunks, size_t *chunks_len)
 {
-	int error = 0;
+	int error, ret;
 
 	if (stop != NULL)
 		coming_begin(s, h);
-	if (load_document(s, h, HEAD_MANIFEST, stop, manifest,
+	ret = load_document(s, h, HEAD_MANIFEST, stop, manifest,
 	    manifest_len) == -1 || load_document(s, h, HEAD_CHUNKS, stop,
 	    chunks, chunks_len) == -1 || (stop != NULL &&
 	    (sync_name(s, &h->manifest) == -1 || (h->chunks_size > 0 &&
-	    sync_name(s, &h->chunks) == -1))))
-		error = errno;
+	    sync_name(s, &h->chunks) == -1))) ? -1 : 0;
+	error = errno;
 	if (stop != NULL)
 		coming_end(s, NULL);
 	errno = error;
-	return (error == 0 ? 0 : -1);
+	return (ret);
 }
 
 struct snapshot *

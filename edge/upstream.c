@@ -580,7 +580,8 @@ try_start(struct upstreams *u, struct transfer *t)
 	if (atomic_load(&u->stopping) || atomic_load(&t->cancel))
 		give_up(t, TRANSFER_STOPPED, HEALTH_NEUTRAL, "cancelled");
 	else if ((t->upstream = health_pick(&u->health, t->w.tried,
-	    t->w.coded != NULL ? HEALTH_CODED : HEALTH_BLOB, t->w.urgent ? UINT_MAX : t->limits.per_upstream, &full)) == NULL) {
+	    t->w.coded != NULL ? HEALTH_CODED : HEALTH_BLOB,
+	    t->w.urgent ? UINT_MAX : t->limits.per_upstream, &full)) == NULL) {
 		if (full)
 			return (false);
 		give_up(t, TRANSFER_NONE, HEALTH_NEUTRAL, "no upstream left");

@@ -329,6 +329,38 @@ def test_a_document_on_its_way_is_waited_for(sandbox, tmp_path):
     up.close()
 
 
+def test_a_commit_in_the_middle_of_a_prepare_fetches_no_more(sandbox,
+                                                              tmp_path):
+    """It ends the fetch, and the next one asks for the same coded."""
+    up, = coded_proxies(1)
+    box = sandbox("--edges", "1", "--upstream", up.url)
+    up.origin = urllib.parse.urlsplit(box.master)
+    content = files(1500, 5)
+    tree = make_tree(tmp_path / "tree", content)
+    box.publish("demo", tree)
+    committed = threading.Event()
+
+    def hold(path, sock, head, body):
+        if not committed.is_set():
+            committed.wait(30)
+        return False
+
+    up.fault = hold
+    make_tree(tree, changed(content, 0.05, 1))
+    publish = threading.Thread(target=box.publish, args=(
+        "demo", tree, "--prepare-wait", "1"))
+    publish.start()
+    until(lambda: box.head(box.master, "demo")["generation"] == "2", 60)
+    committed.set()
+    publish.join()
+    assert box.head(box.edges[0], "demo")["generation"] == "2"
+    new = "/.pkgcast/blob/" + documents(box, "demo")[0]
+    size = len(get(box.master, new).body)
+    assert 0 < up.sent[new] < size / 2
+    assert box.status(box.edges[0])["documents"]["dcz"] == 1
+    up.close()
+
+
 def test_old_and_static_upstreams_are_no_worse_off(sandbox, tmp_path):
     """One that knows no codings is asked once for each small document, and a
     static one only for what it is."""
