@@ -338,26 +338,25 @@ def test_a_commit_in_the_middle_of_a_prepare_fetches_no_more(sandbox,
     content = files(1500, 5)
     tree = make_tree(tmp_path / "tree", content)
     box.publish("demo", tree)
-    committed = threading.Event()
+    held, over = [], threading.Event()
 
     def hold(path, sock, head, body):
-        if not committed.is_set():
-            committed.wait(30)
+        if not held:
+            held.append(path)
+            over.wait(60)
+            return True
         return False
 
     up.fault = hold
     make_tree(tree, changed(content, 0.05, 1))
-    publish = threading.Thread(target=box.publish, args=(
-        "demo", tree, "--prepare-wait", "1"))
-    publish.start()
-    until(lambda: box.head(box.master, "demo")["generation"] == "2", 60)
-    committed.set()
-    publish.join()
+    box.publish("demo", tree, "--prepare-wait", "1")
     assert box.head(box.edges[0], "demo")["generation"] == "2"
     new = "/.pkgcast/blob/" + documents(box, "demo")[0]
     size = len(get(box.master, new).body)
+    assert held == [new]
     assert 0 < up.sent[new] < size / 2
     assert box.status(box.edges[0])["documents"]["dcz"] == 1
+    over.set()
     up.close()
 
 
