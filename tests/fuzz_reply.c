@@ -26,13 +26,29 @@ judge(const struct reply *r, uint64_t from, uint64_t to)
 	if (v != REPLY_BODY)
 		return;
 	CHECK(r->status == 200 || r->status == 206);
-	CHECK(!r->malformed && !r->coded);
+	CHECK(!r->malformed && !r->coded && r->coding == CODING_NONE);
 	CHECK(skip == (r->status == 200 ? from : 0));
 	if (r->status == 206)
 		CHECK(ranged && r->first == from && r->last == to - 1 &&
 		    r->total == SIZE);
 	else if (r->has_length)
 		CHECK(r->length == SIZE);
+}
+
+/* Whoever offers codings gets what he has offered, or it is no such body. */
+static void
+judge_coded(const struct reply *r, bool dcz)
+{
+	char reason[UPSTREAM_REASON] = "";
+	enum reply_verdict v;
+
+	v = reply_judge_coded(r, dcz, SIZE, reason);
+	CHECK((v == REPLY_BROKEN) == (reason[0] != '\0'));
+	if (v != REPLY_BODY)
+		return;
+	CHECK(r->status == 200 && !r->malformed && !r->coded);
+	CHECK(r->coding == CODING_ZSTD || (dcz && r->coding == CODING_DCZ));
+	CHECK(!r->has_length || r->length <= SIZE);
 }
 
 int
@@ -54,6 +70,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			judge(&r, 0, SIZE);
 			judge(&r, FROM, SIZE);
 			judge(&r, FROM, 2 * FROM);
+			judge_coded(&r, true);
+			judge_coded(&r, false);
 		}
 		free(line);
 	}

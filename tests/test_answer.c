@@ -347,6 +347,38 @@ tells_how_to_cache(void **state)
 	assert_null(header(&a, "Accept-Ranges"));
 }
 
+/* 8.4, 12.5.5, 15.4.5: what 200 and 304 tell of it; ranges would be of bytes that
+ * another time may be others. */
+static void
+tells_of_codings(void **state)
+{
+	struct http_fields q = { .range = "bytes=5-9", .if_range = "\"tag\"" };
+	struct answer_file f = file;
+	struct answer a;
+
+	(void)state;
+	f.vary = "Accept-Encoding";
+	answer_file(&a, HTTP_GET, &q, &f);
+	assert_int_equal(a.status, 206);
+	assert_string_equal(header(&a, "Vary"), "Accept-Encoding");
+	assert_null(header(&a, "Content-Encoding"));
+	f.coding = "zstd";
+	answer_file(&a, HTTP_GET, &q, &f);
+	assert_int_equal(a.status, 200);
+	assert_int_equal(a.length, SIZE);
+	assert_string_equal(header(&a, "Vary"), "Accept-Encoding");
+	assert_string_equal(header(&a, "Content-Encoding"), "zstd");
+	assert_null(header(&a, "Accept-Ranges"));
+	q.if_none_match = "\"tag\"";
+	answer_file(&a, HTTP_GET, &q, &f);
+	assert_int_equal(a.status, 304);
+	assert_string_equal(header(&a, "Vary"), "Accept-Encoding");
+	assert_null(header(&a, "Content-Encoding"));
+	answer_file(&a, HTTP_GET, &(struct http_fields){ .range = NULL },
+	    &file);
+	assert_null(header(&a, "Vary"));
+}
+
 static void
 limits_headers(void **state)
 {
@@ -381,6 +413,7 @@ main(void)
 		cmocka_unit_test(honours_if_range),
 		cmocka_unit_test(does_without_validators),
 		cmocka_unit_test(tells_how_to_cache),
+		cmocka_unit_test(tells_of_codings),
 		cmocka_unit_test(limits_headers),
 	};
 
