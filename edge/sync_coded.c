@@ -27,6 +27,11 @@
 #define	FETCH_MS	120000		/* for one document */
 #define	LOOK_MS		500		/* for a stop */
 #define	PLAIN_MAX	(1u << 20)	/* not coded: left to a fill above that */
+/* An edge in front may hear of a prepare a moment after us: asked again so often,
+ * after twice as long each time. */
+#define	LATE_TRIES	3u
+#define	LATE_MS		100
+#define	LATE_STEP_MS	20
 
 /* One document, on its way. */
 struct fetch {
@@ -277,16 +282,30 @@ store_bytes(struct blob_store *store, const struct digest *d, const char *p,
 	return (ret);
 }
 
+/* False: nobody wants it any more. */
+static bool
+pause_ms(const atomic_bool *stop, unsigned ms)
+{
+	const struct timespec step = { .tv_nsec = LATE_STEP_MS * 1000000L };
+	int64_t until = clock_boot_ms() + ms;
+
+	while (!atomic_load(stop) && clock_boot_ms() < until)
+		(void)nanosleep(&step, NULL);
+	return (!atomic_load(stop));
+}
+
 /* One upstream after the other, until one has sent the document. */
 static char *
 fetch_bytes(struct sync *s, struct fetch *f, const atomic_bool *stop)
 {
 	int64_t deadline = clock_boot_ms() + FETCH_MS;
 	const char *reason;
-	uint64_t tried = 0;
+	uint64_t tried = 0, late = 0, bit;
+	unsigned tries = 0;
 	char *p;
 
 	while (ask(s, f, tried, stop, deadline) == 0) {
+		bit = UINT64_C(1) << f->end.slot;
 		switch (f->end.result) {
 		case TRANSFER_DONE:
 			if ((p = decode(f, &reason)) != NULL)
@@ -296,13 +315,21 @@ fetch_bytes(struct sync *s, struct fetch *f, const atomic_bool *stop)
 			upstream_bad(s->conf.upstreams, f->end.url, reason);
 			break;
 		case TRANSFER_ABSENT:
+			late |= f->end.kind == UPSTREAM_EDGE ? bit : 0;
+			break;
 		case TRANSFER_FAULT:
 			break;
 		case TRANSFER_STOPPED:
-		case TRANSFER_NONE:
 			return (NULL);
+		case TRANSFER_NONE:
+			if (late == 0 || tries == LATE_TRIES ||
+			    !pause_ms(stop, LATE_MS << tries++))
+				return (NULL);
+			tried &= ~late;
+			late = bit = 0;
+			break;
 		}
-		tried |= UINT64_C(1) << f->end.slot;
+		tried |= bit;
 	}
 	return (NULL);
 }

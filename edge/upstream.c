@@ -560,6 +560,7 @@ finish(struct transfer *t)
 	    strlen(t->reason));
 	if (t->upstream != NULL) {
 		e.slot = t->upstream->slot;
+		e.kind = t->upstream->kind;
 		(void)snprintf(e.url, sizeof(e.url), "%s", t->upstream->url);
 		health_end(&t->u->health, t->upstream, t->received, t->event,
 		    e.reason);

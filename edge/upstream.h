@@ -88,6 +88,7 @@ struct transfer_end {
 	unsigned		slot;		/* bit in `tried` */
 	char			url[UPSTREAM_URL];	/* "" for NONE */
 	char			reason[UPSTREAM_REASON];
+	enum upstream_kind	kind;		/* but for NONE */
 	enum coding		coding;		/* of what was given to data() */
 	uint64_t		received;	/* bytes, errors' bodies included */
 };

@@ -219,51 +219,79 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("lie", sorted(LIES))
-def test_a_coded_lie_is_a_lie(sandbox, tmp_path, lie):
-    """The liar is set aside; the next upstream is asked, coded as well; and
-    where there is no other the document is fetched as it is."""
-    bad, good = coded_proxies(2)
-    box = sandbox("--edges", "2", "--upstream", "edge1:" + bad.url,
-                  "--upstream", "edge1:" + good.url,
-                  "--upstream", "edge2:" + bad.url)
-    for up in bad, good:
-        up.origin = urllib.parse.urlsplit(box.master)
-    content = files(1500, lie)
-    tree = make_tree(tmp_path / "tree", content)
-    box.publish("demo", tree)
-    before = documents(box, "demo")[0]
-    old = get(box.master, "/.pkgcast/blob/" + before).body
-    told = []
+class Liar:
+    """A fault that answers what is coded with a lie, and what is not truly."""
 
-    def fault(path, sock, head, body):
+    def __init__(self, box, tmp_path, lie, old):
+        self.box, self.tmp_path, self.lie, self.old = box, tmp_path, lie, old
+        self.told = []
+
+    def __call__(self, path, sock, head, body):
         fields = [h for h in head if h.lower().startswith("content-encoding")]
         if not fields:
             return False
-        m = DOCUMENT.search(path).group(1)
-        new = get(box.master, "/.pkgcast/blob/" + m).body
-        body = LIES[lie](tmp_path, body, new, old)
+        digest = DOCUMENT.search(path).group(1)
+        new = get(self.box.master, "/.pkgcast/blob/" + digest).body
+        body = LIES[self.lie](self.tmp_path, body, new, self.old)
         coding = {"as zstd": fields[0].replace("dcz", "zstd"),
-                  "as it is": "X-Nothing: x"}.get(lie, fields[0])
-        told.append(m)
+                  "as it is": "X-Nothing: x"}.get(self.lie, fields[0])
+        self.told.append(digest)
         sock.sendall(("HTTP/1.1 200 OK\r\n%s\r\nContent-Length: %d\r\n\r\n" % (
             coding, len(body))).encode() + body)
         return True
 
-    bad.fault = fault
+
+def manifest(box):
+    return get(box.master, "/.pkgcast/blob/" + documents(box, "demo")[0]).body
+
+
+def test_after_a_coded_lie_the_document_comes_as_it_is(sandbox, tmp_path):
+    """Where there is nobody else: each lie is told once, and changes nothing."""
+    bad, = coded_proxies(1)
+    box = sandbox("--edges", "1", "--upstream", bad.url)
+    bad.origin = urllib.parse.urlsplit(box.master)
+    content = files(1500, 6)
+    tree = make_tree(tmp_path / "tree", content)
+    box.publish("demo", tree)
+    for generation, lie in enumerate(sorted(LIES), 2):
+        before = box.status(box.edges[0])
+        liar = bad.fault = Liar(box, tmp_path, lie, manifest(box))
+        content = changed(content, 0.05, generation)
+        box.publish("demo", make_tree(tmp_path / "tree", content))
+        new = documents(box, "demo")[0]
+        assert liar.told == [new], lie
+        assert box.head(box.edges[0], "demo")["generation"] == str(generation)
+        assert sha256(get(box.edges[0], "/.pkgcast/blob/" + new).body) == new
+        after = box.status(box.edges[0])
+        assert after["upstreams"][0]["failures"] > \
+            before["upstreams"][0]["failures"], lie
+        assert after["documents"]["dcz"] == before["documents"]["dcz"], lie
+        assert after["documents"]["fetched"] == generation
+    bad.close()
+
+
+@pytest.mark.parametrize("lie", ["another document", "endless"])
+def test_a_coded_lie_sets_aside(sandbox, tmp_path, lie):
+    """The next upstream is asked, coded as well."""
+    bad, good = coded_proxies(2)
+    box = sandbox("--edges", "1", "--upstream", bad.url, "--upstream",
+                  good.url)
+    for up in bad, good:
+        up.origin = urllib.parse.urlsplit(box.master)
+    content = files(1500, 7)
+    tree = make_tree(tmp_path / "tree", content)
+    box.publish("demo", tree)
+    liar = bad.fault = Liar(box, tmp_path, lie, manifest(box))
     make_tree(tree, changed(content, 0.05, 1))
     box.publish("demo", tree)
-    new, _ = documents(box, "demo")
-    assert told and set(told) == {new}
-    for edge, name in zip(box.edges, ("edge1", "edge2")):
-        assert box.head(edge, "demo")["generation"] == "2"
-        assert sha256(get(edge, "/.pkgcast/blob/" + new).body) == new
-        s = box.status(edge)
-        u = {u["url"]: u for u in s["upstreams"]}
-        assert u[bad.url]["failures"] >= 1 and u[bad.url]["last_error"]
-        assert u[bad.url]["aside"] == (name == "edge1")
-        assert s["documents"]["dcz"] == (name == "edge1")
-        assert s["documents"]["fetched"] == 2
+    new = documents(box, "demo")[0]
+    assert liar.told == [new]
+    assert sha256(get(box.edges[0], "/.pkgcast/blob/" + new).body) == new
+    status = box.status(box.edges[0])
+    states = {u["url"]: u for u in status["upstreams"]}
+    assert states[bad.url]["aside"] and not states[good.url]["aside"]
+    assert states[bad.url]["last_error"]
+    assert status["documents"]["dcz"] == 1
     for up in bad, good:
         up.close()
 
@@ -286,6 +314,34 @@ def test_an_edge_behind_an_edge(sandbox, tmp_path):
         assert d["bytes"] < len(body)
     asked = until(lambda: [l for l in box.upstream_requests() if new in l])
     assert len(asked) == 1
+
+
+def test_an_edge_that_hears_later_is_asked_again(sandbox, tmp_path):
+    """404 of an edge in front may be true for a moment only."""
+    up, = coded_proxies(1)
+    box = sandbox("--edges", "1", "--upstream", "edge=" + up.url)
+    up.origin = urllib.parse.urlsplit(box.master)
+    content = files(1500, 8)
+    tree = make_tree(tmp_path / "tree", content)
+    box.publish("demo", tree)
+    absent = []
+
+    def not_yet(path, sock, head, body):
+        if len(absent) == 2:
+            return False
+        absent.append(path)
+        sock.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        return True
+
+    up.fault = not_yet
+    make_tree(tree, changed(content, 0.05, 1))
+    box.publish("demo", tree)
+    new = "/.pkgcast/blob/" + documents(box, "demo")[0]
+    size = len(get(box.master, new).body)
+    assert absent == [new, new] and up.blobs().count(new) == 3
+    assert 0 < up.sent[new] < size / 2
+    assert box.status(box.edges[0])["documents"]["dcz"] == 1
+    up.close()
 
 
 def test_a_document_on_its_way_is_waited_for(sandbox, tmp_path):
