@@ -50,7 +50,7 @@ coming_init(struct coming *c)
 {
 
 	(void)pthread_mutex_init(&c->lock, NULL);
-	return ((c->waiters = waiters_new()) == NULL ? -1 : 0);
+	return ((c->waiters = waiters_new(0)) == NULL ? -1 : 0);
 }
 
 void

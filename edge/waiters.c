@@ -93,6 +93,7 @@ waiters_start(struct waiters *l)
 {
 
 	CHECK_OBJ(l, WAITERS_MAGIC);
+	CHECK(l->wait_ms > 0);
 	if ((errno = pthread_create(&l->thread, NULL, run, l)) != 0)
 		return (-1);
 	l->started = true;

@@ -21,7 +21,8 @@ struct waiter {				/* zero-initialise */
 	void		*arg;
 };
 
-/* Who waits does so for at most wait_ms, and a tenth of it.  NULL: errno. */
+/* Who waits does so for at most wait_ms, and a tenth of it; 0: until woken, and
+ * there is nothing to be started.  NULL: errno. */
 struct waiters	*waiters_new(int64_t wait_ms);
 int		 waiters_start(struct waiters *l);	/* -1: errno */
 void		 waiters_stop(struct waiters *l);	/* wakes all */
