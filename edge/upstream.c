@@ -618,16 +618,20 @@ start_waiting(struct upstreams *u)
 
 /*
  * What a kept connection does not answer soon is asked once more, on a new one.
- * The transfer's deadlines stay as they are.
+ * The transfer's deadlines stay as they are.  While a connection is being made
+ * none was made yet, and nothing was asked.
  */
 static void
 leave_kept(struct transfer *t, int64_t now)
 {
+	curl_off_t asked_us = 0;
 	long made = 1;
 
 	if (t->anew || now - t->start_ms < KEPT_MS ||
 	    curl_easy_getinfo(t->curl, CURLINFO_NUM_CONNECTS, &made) !=
-	    CURLE_OK || made > 0)
+	    CURLE_OK || made > 0 ||
+	    curl_easy_getinfo(t->curl, CURLINFO_PRETRANSFER_TIME_T,
+	    &asked_us) != CURLE_OK || asked_us == 0)
 		return;
 	t->anew = true;
 	t->u->dead_ms = now;

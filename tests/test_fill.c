@@ -6,6 +6,7 @@
 #include "tests/filling.h"
 
 #define	MANY	(5u * CHUNK_SIZE + 777)
+#define	BACKLOG_FULL	4u	/* sockets */
 
 static const struct {
 	const char	*what;
@@ -833,6 +834,61 @@ test_document_that_hangs(void **state)
 	bench_stop(&b);
 }
 
+/* A port where connections neither come about nor are refused. */
+static void
+full_port(char url[UPSTREAM_URL], int fd[BACKLOG_FULL])
+{
+	struct sockaddr_in a = { .sin_family = AF_INET };
+	socklen_t len = sizeof(a);
+	size_t i;
+
+	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	for (i = 0; i < BACKLOG_FULL; i++) {
+		fd[i] = socket(AF_INET, SOCK_STREAM | (i > 0 ? SOCK_NONBLOCK :
+		    0), 0);
+		assert_int_not_equal(fd[i], -1);
+		if (i > 0) {
+			(void)connect(fd[i], (struct sockaddr *)&a, len);
+			continue;
+		}
+		assert_int_equal(bind(fd[0], (struct sockaddr *)&a, len), 0);
+		assert_int_equal(listen(fd[0], 0), 0);
+		assert_int_equal(getsockname(fd[0], (struct sockaddr *)&a,
+		    &len), 0);
+	}
+	(void)snprintf(url, UPSTREAM_URL, "http://127.0.0.1:%d",
+	    ntohs(a.sin_port));
+}
+
+/* One connection is tried, for as long as is configured: it is none that was
+ * kept. */
+static void
+test_unreachable(void **state)
+{
+	struct upstream_stat st[2];
+	char url[UPSTREAM_URL];
+	int fd[BACKLOG_FULL];
+	struct bench b;
+	int64_t began;
+	size_t i;
+
+	(void)state;
+	bench_start(&b, 1000, true, 2, (enum mode[]){ GOOD, GOOD });
+	full_port(url, fd);
+	b.up[0].url = url;
+	b.conf.fill_connect = 3;
+	b.conf.fill_first = 15;
+	assert_int_equal(upstreams_configure(b.upstreams, &b.conf), 0);
+	began = clock_boot_ms();
+	assert_true(fetch_whole(&b));
+	assert_in_range(clock_boot_ms() - began, 2900, 4500);
+	assert_int_equal(upstreams_stats(b.upstreams, st, 2), 2);
+	assert_int_equal(st[0].faults, 1);
+	bench_stop(&b);
+	for (i = 0; i < BACKLOG_FULL; i++)
+		(void)close(fd[i]);
+}
+
 int
 main(void)
 {
@@ -864,6 +920,7 @@ main(void)
 		cmocka_unit_test(test_static_tree_is_asked_by_path),
 		cmocka_unit_test(test_documents),
 		cmocka_unit_test(test_document_that_hangs),
+		cmocka_unit_test(test_unreachable),
 	};
 
 	(void)cmocka_set_message_output(CM_OUTPUT_TAP);
