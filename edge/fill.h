@@ -88,10 +88,11 @@ int		 fill_fetch(struct fills *f, const struct fill_want *w,
 
 /*
  * For warm.c: has a whole blob in the store, after the fills that clients wait
- * for.  Blocks.  0, or an error number as above.
+ * for.  Blocks for as long as the fill runs, which would go on without its
+ * reader.  0, or an error number as above.
  */
 int		 fill_patiently(struct fills *f, const struct fill_want *w,
-		    unsigned timeout_s, const atomic_bool *stop);
+		    const atomic_bool *stop);
 
 struct fills_stats {
 	/* Since the start; what the store had is not among those done. */

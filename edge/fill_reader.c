@@ -339,10 +339,10 @@ wait_whole(struct fill_reader *r, struct waiter *w, int64_t deadline,
 	}
 }
 
-/* Waits for a fill; 0, or an error number. */
+/* Waits for a fill until then (boot clock); 0, or an error number. */
 static int
 fetch(struct fills *f, const struct fill_want *want, bool urgent,
-    unsigned timeout_s, const atomic_bool *stop)
+    int64_t deadline, const atomic_bool *stop)
 {
 	struct waiter w = { .lock = PTHREAD_MUTEX_INITIALIZER };
 	struct fill_reader *r;
@@ -355,8 +355,7 @@ fetch(struct fills *f, const struct fill_want *want, bool urgent,
 	(void)pthread_condattr_destroy(&a);
 	if ((r = reader_new(f, want, true, urgent, 0, want->size,
 	    wake_waiter, &w)) != NULL)
-		e = wait_whole(r, &w, clock_boot_ms() +
-		    (int64_t)timeout_s * 1000, stop);
+		e = wait_whole(r, &w, deadline, stop);
 	fill_reader_destroy(&r);
 	(void)pthread_cond_destroy(&w.cond);
 	return (e != 0 && fills_stopping(f) ? ECANCELED : e);
@@ -364,10 +363,10 @@ fetch(struct fills *f, const struct fill_want *want, bool urgent,
 
 int
 fill_patiently(struct fills *f, const struct fill_want *want,
-    unsigned timeout_s, const atomic_bool *stop)
+    const atomic_bool *stop)
 {
 
-	return (fetch(f, want, false, timeout_s, stop));
+	return (fetch(f, want, false, INT64_MAX, stop));
 }
 
 int
@@ -377,7 +376,8 @@ fill_fetch(struct fills *f, const struct fill_want *want, unsigned timeout_s,
 	int e = 0;
 
 	*b = blob_get(fills_store(f), &want->digest, want->size);
-	if (*b == NULL && (e = fetch(f, want, true, timeout_s, stop)) == 0 &&
+	if (*b == NULL && (e = fetch(f, want, true, clock_boot_ms() +
+	    (int64_t)timeout_s * 1000, stop)) == 0 &&
 	    (*b = blob_get(fills_store(f), &want->digest, want->size)) == NULL)
 		e = EIO;
 	/* What is fetched this way is what a head will be accepted with. */

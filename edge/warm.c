@@ -23,7 +23,6 @@
 
 #define	WARM_MAGIC	0x7761726d
 #define	THREADS		4
-#define	FETCH_S		60		/* for one file */
 #define	YIELD_MS	50		/* while clients' fills wait */
 #define	NAMESAKES	16		/* looked at for a predecessor */
 
@@ -213,7 +212,7 @@ fetch(struct warm *w, const struct job *j, size_t at)
 	want = (struct fill_want){ .digest = f.digest, .size = f.size,
 	    .rows = snapshot_rows(j->next, &f),
 	    .set = snapshot_head(j->next)->set, .path = e.path };
-	error = fill_patiently(w->conf.fills, &want, FETCH_S, &w->stop);
+	error = fill_patiently(w->conf.fills, &want, &w->stop);
 	pthread_mutex_lock(&w->lock);
 	if (error == 0) {
 		w->stats.files++;

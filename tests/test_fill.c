@@ -516,6 +516,12 @@ test_fetch_gives_up(void **state)
 	atomic_store(&stop, true);
 	assert_int_equal(fill_fetch(b.fills, &b.want, 9, &stop, &blob), -1);
 	assert_int_equal(errno, ECANCELED);
+	assert_int_equal(fill_patiently(b.fills, &b.want, &stop), ECANCELED);
+	/* It has gone on all the time. */
+	atomic_store(&stop, false);
+	atomic_store(&b.server[0].gate, SIZE_MAX);
+	assert_int_equal(fill_patiently(b.fills, &b.want, &stop), 0);
+	assert_stored(&b);
 	bench_stop(&b);
 }
 
