@@ -195,7 +195,6 @@ set_pending(struct sync *s, struct sync_set *set, const struct head *h)
 	pthread_mutex_lock(&s->lock);
 	set->pending = copy;
 	pthread_mutex_unlock(&s->lock);
-	s->conf.news(s->conf.arg);
 	return (0);
 }
 

@@ -64,15 +64,20 @@ coming_free(struct coming *c)
 void
 coming_begin(struct sync *s, const struct head *h)
 {
+	bool manifest = !blob_have(s->conf.store, &h->manifest);
+	bool chunks = h->chunks_size > 0 &&
+	    !blob_have(s->conf.store, &h->chunks);
 	struct coming *c = &s->coming;
 
 	(void)pthread_mutex_lock(&c->lock);
 	CHECK(c->n == 0);
-	if (!blob_have(s->conf.store, &h->manifest))
+	if (manifest)
 		c->digest[c->n++] = h->manifest;
-	if (h->chunks_size > 0 && !blob_have(s->conf.store, &h->chunks))
+	if (chunks)
 		c->digest[c->n++] = h->chunks;
 	(void)pthread_mutex_unlock(&c->lock);
+	/* Who looks again now waits for them, and starts no fill. */
+	s->conf.news(s->conf.arg);
 }
 
 /* NULL: nothing is any more. */

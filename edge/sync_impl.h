@@ -91,8 +91,8 @@ void		 sync_warmed(void *sync, const struct digest *head);
 /* sync_coded.c. */
 int		 coming_init(struct coming *c);		/* -1: errno */
 void		 coming_free(struct coming *c);
-/* What the store lacks of a head's documents is coming; and, d (NULL: any), not any
- * more: those who wait look again. */
+/* What the store lacks of a head's documents, named by now, is coming: told as
+ * news; and, d (NULL: any), not any more: those who wait look again. */
 void		 coming_begin(struct sync *s, const struct head *h);
 void		 coming_end(struct sync *s, const struct digest *d);
 /* A document of that size (0: none) came; bytes: beside those that were counted. */
