@@ -400,10 +400,12 @@ sync_not_found(struct sync *s)
 	for (set = s->sets; set != NULL; set = set->next) {
 		held = held_named(s->conf.held, set->name);
 		/* What is held and not served, as the cache was lost, may be
-		 * all that is missing. */
+		 * all that is missing; and no head is said to be served while
+		 * another one is (G2). */
 		if (!set->behind || set->ahead != NULL || held == NULL ||
 		    held_current(held) == NULL ||
-		    (set->generation == 0 && !set->lower) ||
+		    (set->generation == 0 ? !set->lower :
+		    !digest_eq(&held_current(held)->digest, &set->digest)) ||
 		    (ours = malloc(sizeof(*ours))) == NULL)
 			continue;
 		log_warn("behind or ahead set=%s held=%ju: the master has "
