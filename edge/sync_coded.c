@@ -3,8 +3,9 @@
  * Manifests and chunk tables that come coded (RFC 9842), with the current ones as
  * dictionaries: what a switch costs is then what it changed.  Masters and edges
  * are asked, in turn; one that sends what cannot be decoded, or other bytes, is
- * treated like one that sent a file's wrong.  Where none has a coded one a fill
- * fetches the document as it is (sync_fetch.c), which can go on where it was cut.
+ * treated like one that sent a file's wrong.  Where none has a coded one, or it
+ * was interrupted again and again, a fill fetches the document as it is
+ * (sync_fetch.c), which can go on where it was cut.
  * In memory are the body, at most as large as the document and a little, and the
  * document; the dictionary is there anyway.
  *

@@ -16,6 +16,7 @@
 
 #define	FETCH_S		120		/* for a manifest or chunk table */
 #define	TRUST_S		20
+#define	PUT_OFF_MAX	2		/* interruptions of a coded fetch */
 #define	FOLDER_SIZE	4096
 
 /* Takes what is new in a trust document; true when it is a good one. */
@@ -86,6 +87,33 @@ fill_document(struct sync *s, const struct fill_want *want,
 	return (*out == NULL ? -1 : 0);
 }
 
+/*
+ * What was interrupted begins anew the next time; where that happens again and
+ * again, as others are announced more often than it takes, it is left to a fill,
+ * which goes on by itself.
+ */
+static void
+note_interrupted(struct sync *s, const struct fill_want *want)
+{
+	struct sync_set *set;
+
+	if (atomic_load(s->conf.stop) || (set = sync_get(s, want->set)) == NULL)
+		return;
+	if (!digest_eq(&set->put_off, &want->digest))
+		set->nput_off = 0;
+	set->put_off = want->digest;
+	set->nput_off++;
+}
+
+static bool
+is_left(struct sync *s, const struct fill_want *want)
+{
+	const struct sync_set *set = sync_get(s, want->set);
+
+	return (set != NULL && digest_eq(&set->put_off, &want->digest) &&
+	    set->nput_off >= PUT_OFF_MAX);
+}
+
 /* All bytes of a manifest or chunk table: from the store, else fetched into it.  0,
  * or -1: errno. */
 static int
@@ -114,15 +142,22 @@ load_document(struct sync *s, const struct head *h, enum head_part part,
 		errno = ENOENT;
 		return (-1);
 	}
-	*out = sync_coded(s, h, part, stop);
+	if (atomic_load(stop)) {
+		errno = ECANCELED;
+		return (-1);
+	}
+	*out = is_left(s, &want) ? NULL : sync_coded(s, h, part, stop);
 	coming_end(s, &want.digest);
 	if (*out != NULL) {
 		*len = (size_t)want.size;
 		return (0);
 	}
 	if (atomic_load(stop)) {	/* a fill would go on by itself */
-		errno = ECANCELED;
-		return (-1);
+		note_interrupted(s, &want);
+		if (!is_left(s, &want)) {
+			errno = ECANCELED;
+			return (-1);
+		}
 	}
 	return (fill_document(s, &want, stop, out, len));
 }

@@ -33,6 +33,8 @@ struct sync_set {
 	struct snapshot	*prepared;	/* of pending, or NULL */
 	int64_t		 warm_ms;	/* being warmed, not reported until then */
 	struct delta	*back;		/* F from the current one to prepared */
+	struct digest	 put_off;	/* F a document that was interrupted, */
+	unsigned	 nput_off;	/* F so often */
 	bool		 walk;		/* F generations behind to be learned */
 	bool		 chain;		/* F deltas to be built again */
 	int64_t		 walk_ms;	/* F not before that (boot clock) */

@@ -16,6 +16,7 @@ import pytest
 
 from conftest import get, make_tree, sha256, until
 from proxy import Upstream
+from rewire import through_relays
 from wire import Wire
 
 DCZ = bytes.fromhex("5e2a4d1820000000")
@@ -413,6 +414,44 @@ def test_a_commit_in_the_middle_of_a_prepare_fetches_no_more(sandbox,
     assert 0 < up.sent[new] < size / 2
     assert box.status(box.edges[0])["documents"]["dcz"] == 1
     over.set()
+    up.close()
+
+
+def test_a_slow_document_comes_though_other_sets_are_published(sandbox,
+                                                               tmp_path):
+    """An edge that has missed a set's commit is interrupted by announcements of
+    others more often than that set's manifest takes."""
+    up, = coded_proxies(1)
+    box = sandbox("--edges", "1", "--upstream", up.url, "--edge-option",
+                  "fill.low-rate=1K")
+    up.origin = urllib.parse.urlsplit(box.master)
+    announce, = through_relays(box, "edge1", ("announce",))
+    small = make_tree(tmp_path / "small", {"a": b"0"})
+    box.publish("small", small)
+    tree = make_tree(tmp_path / "tree", files(1500, 9))
+    up.rate = 20000                         # some 6 s
+    announce.swallow = True
+    large = threading.Thread(target=box.publish, args=("demo", tree, "--now"),
+                             kwargs={"check": False})
+    large.start()
+    until(lambda: b"\nset demo\n" in get(box.master,
+                                         "/.pkgcast/heads").body)
+    announce.swallow = False
+    turn = 0
+
+    def there():
+        nonlocal turn
+        turn += 1
+        make_tree(small, {"a": b"%d" % turn})
+        box.publish("small", small, "--now", check=False)
+        return any(s["name"] == "demo" and s["generation"] == 1
+                   for s in box.status(box.edges[0])["sets"])
+
+    until(there, 60)
+    print("there after %d publishes" % turn)
+    assert turn > 5
+    large.join()
+    announce.close()
     up.close()
 
 
