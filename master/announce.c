@@ -550,11 +550,14 @@ open_socket(int type, const char *endpoint, const char *secret_key,
 static void
 open_monitor(struct announce *a)
 {
+	int any = 0;
 
 	if (zmq_socket_monitor(zsock_resolve(a->router), MONITOR,
 	    ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL) == -1 ||
 	    (a->monitor = zsock_new(ZMQ_PAIR)) == NULL ||
-	    zmq_connect(zsock_resolve(a->monitor), MONITOR) == -1) {
+	    /* No limit: ZeroMQ's own thread would wait for us to read. */
+	    zmq_setsockopt(zsock_resolve(a->monitor), ZMQ_RCVHWM, &any,
+	    sizeof(any)) == -1 || zmq_connect(zsock_resolve(a->monitor), MONITOR) == -1) {
 		log_warn("monitor links: %s", zmq_strerror(zmq_errno()));
 		zsock_destroy(&a->monitor);
 	}

@@ -136,7 +136,8 @@ take(struct queue *q)
 }
 
 /*
- * One edge.  The rules are those of edge/sync.c.
+ * One edge.  The rules are those of edge/sync.c, but that a lower head alone
+ * shows it to be ahead: there is one upstream, the master.
  */
 
 /* With the lock held. */
