@@ -557,7 +557,8 @@ open_monitor(struct announce *a)
 	    (a->monitor = zsock_new(ZMQ_PAIR)) == NULL ||
 	    /* No limit: ZeroMQ's own thread would wait for us to read. */
 	    zmq_setsockopt(zsock_resolve(a->monitor), ZMQ_RCVHWM, &any,
-	    sizeof(any)) == -1 || zmq_connect(zsock_resolve(a->monitor), MONITOR) == -1) {
+	    sizeof(any)) == -1 ||
+	    zmq_connect(zsock_resolve(a->monitor), MONITOR) == -1) {
 		log_warn("monitor links: %s", zmq_strerror(zmq_errno()));
 		zsock_destroy(&a->monitor);
 	}
