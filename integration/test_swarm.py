@@ -8,8 +8,11 @@ import sys
 
 import pytest
 
-from conftest import HERE, SLOW, make_tree
+from conftest import HERE, SLOW, VARIANT, make_tree
 
+# Its many connections come and go in libzmq, whose close() TSan does not see: it
+# takes the next use of a descriptor's number for a race.
+pytestmark = pytest.mark.skipif(VARIANT == "tsan", reason="see above")
 RENEWAL_MS = 1333                       # a third of the time to live
 
 
