@@ -53,6 +53,8 @@
 #define	ANNOUNCE_FRAMES	3
 #define	KIND_MAX	16		/* "prepare", "commit" */
 #define	SOCKETS		2		/* of a link */
+#define	SOCKETS_CLOSING	2		/* and that ZeroMQ has not closed yet */
+#define	SOCKETS_SPARE	64
 
 struct frame {
 	char			*data;
@@ -499,7 +501,8 @@ links_new(size_t max)
 	if ((ls->link = calloc(max, sizeof(*ls->link))) == NULL ||
 	    (ls->item = calloc(1 + SOCKETS * max, sizeof(*ls->item))) == NULL ||
 	    open_wake(ls) == -1 || (ls->zmq = zmq_ctx_new()) == NULL ||
-	    zmq_ctx_set(ls->zmq, ZMQ_MAX_SOCKETS, (int)(SOCKETS * max)) == -1) {
+	    zmq_ctx_set(ls->zmq, ZMQ_MAX_SOCKETS, (int)((SOCKETS +
+	    SOCKETS_CLOSING) * max + SOCKETS_SPARE)) == -1) {
 		error = errno;
 		links_destroy(&ls);
 		errno = error;

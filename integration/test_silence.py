@@ -112,6 +112,14 @@ def test_stale_refuse_refuses(links, tmp_path):
     assert a["Retry-After"] and a.body == b"" and a["Content-Length"] == "0"
 
 
+def test_a_link_is_made_anew_at_the_first_try(sandbox):
+    """Sockets that ZeroMQ is still closing leave room for the next ones."""
+    box = sandbox("--edges", "1")
+    box.kill("master")
+    until(lambda: box.status(box.edges[0])["link"]["reconnects"] >= 1, 20)
+    assert "link not opened" not in box.log("edge1")
+
+
 def test_a_suspended_edge_wakes_up_stale(sandbox, tmp_path):
     box = sandbox("--edges", "1", "--edge-option", "stale=refuse")
     tree = make_tree(tmp_path / "t", {"a": b"1"})
