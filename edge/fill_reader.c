@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "edge/pull.h"
@@ -302,16 +301,10 @@ wake_waiter(void *arg)
 static void
 wait_woken(struct waiter *w)
 {
-	struct timespec t;
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_nsec += FETCH_LOOK_MS * 1000000L;
-	t.tv_sec += t.tv_nsec / 1000000000L;
-	t.tv_nsec %= 1000000000L;
 	(void)pthread_mutex_lock(&w->lock);
-	while (!w->woken && pthread_cond_timedwait(&w->cond, &w->lock,
-	    &t) == 0)
-		;
+	if (!w->woken)
+		(void)clock_wait(&w->cond, &w->lock, FETCH_LOOK_MS);
 	w->woken = false;
 	(void)pthread_mutex_unlock(&w->lock);
 }
@@ -346,13 +339,9 @@ fetch(struct fills *f, const struct fill_want *want, bool urgent,
 {
 	struct waiter w = { .lock = PTHREAD_MUTEX_INITIALIZER };
 	struct fill_reader *r;
-	pthread_condattr_t a;
 	int e = EIO;
 
-	(void)pthread_condattr_init(&a);
-	(void)pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&w.cond, &a);
-	(void)pthread_condattr_destroy(&a);
+	clock_cond_init(&w.cond);
 	if ((r = reader_new(f, want, true, urgent, 0, want->size,
 	    wake_waiter, &w)) != NULL)
 		e = wait_whole(r, &w, deadline, stop);

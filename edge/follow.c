@@ -14,7 +14,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "edge/follow.h"
@@ -99,20 +98,6 @@ news(void *arg)
 	waiters_wake(f->curious);
 }
 
-static int
-new_cond(pthread_cond_t *cond)
-{
-	pthread_condattr_t attr;
-	int error;
-
-	if ((error = pthread_condattr_init(&attr)) != 0)
-		return (error);
-	if ((error = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC)) == 0)
-		error = pthread_cond_init(cond, &attr);
-	pthread_condattr_destroy(&attr);
-	return (error);
-}
-
 struct follow *
 follow_new(const struct follow_conf *c)
 {
@@ -135,8 +120,7 @@ follow_new(const struct follow_conf *c)
 	sc.stop = &f->stop;
 	sc.interrupt = &f->interrupt;
 	sc.arg = f;
-	if ((errno = new_cond(&f->cond)) != 0 ||
-	    (f->sync = sync_new(&sc)) == NULL ||
+	if ((f->sync = sync_new(&sc)) == NULL ||
 	    (f->waiters = waiters_new(ASKED_MS)) == NULL ||
 	    (f->curious = waiters_new(NEWS_MS)) == NULL) {
 		sync_destroy(&f->sync);
@@ -145,6 +129,7 @@ follow_new(const struct follow_conf *c)
 		return (NULL);
 	}
 	pthread_mutex_init(&f->lock, NULL);
+	clock_cond_init(&f->cond);
 	return (f);
 }
 
@@ -426,15 +411,16 @@ static void
 explain_silence(struct follow *f)
 {
 	int64_t now = clock_boot_ms(), since;
-	bool answers;
+	bool say;
 
 	pthread_mutex_lock(&f->lock);
 	since = f->unleased_ms;
-	answers = since != 0 && f->stats.last_poll >= since;
-	if (answers && now - since >= MUTE_MS)
+	say = since != 0 && f->stats.last_poll >= since &&
+	    now - since >= MUTE_MS;
+	if (say)
 		f->unleased_ms = 0;
 	pthread_mutex_unlock(&f->lock);
-	if (answers && now - since >= MUTE_MS)
+	if (say)
 		log_warn("no lease for %jd s though upstreams answer: answers "
 		    "are stale, and news come by polling; are the master's "
 		    "announce and lease ports open to this host, is this edge "
@@ -500,14 +486,11 @@ take_sweep(struct follow *f)
 static void
 rest(struct follow *f)
 {
-	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	ts.tv_sec += TICK_MS / 1000;
 	pthread_mutex_lock(&f->lock);
 	if (STAILQ_EMPTY(&f->mail) && !f->behind_new && !f->asked &&
 	    !atomic_load(&f->stop))
-		(void)pthread_cond_timedwait(&f->cond, &f->lock, &ts);
+		(void)clock_wait(&f->cond, &f->lock, TICK_MS);
 	pthread_mutex_unlock(&f->lock);
 }
 

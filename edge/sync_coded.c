@@ -16,7 +16,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "edge/sync_impl.h"
 #include "proto/check.h"
@@ -199,7 +198,6 @@ wait_for(struct sync *s, struct fetch *f, struct transfer *t,
     const atomic_bool *stop, int64_t deadline)
 {
 	bool cancelled = false;
-	struct timespec ts;
 
 	(void)pthread_mutex_lock(&f->lock);
 	while (!f->ended) {
@@ -208,11 +206,7 @@ wait_for(struct sync *s, struct fetch *f, struct transfer *t,
 			cancelled = true;
 			transfer_cancel(s->conf.upstreams, t);
 		}
-		(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-		ts.tv_nsec += LOOK_MS * 1000000L;
-		ts.tv_sec += ts.tv_nsec / 1000000000L;
-		ts.tv_nsec %= 1000000000L;
-		(void)pthread_cond_timedwait(&f->cond, &f->lock, &ts);
+		(void)clock_wait(&f->cond, &f->lock, LOOK_MS);
 	}
 	(void)pthread_mutex_unlock(&f->lock);
 }
@@ -292,11 +286,10 @@ store_bytes(struct blob_store *store, const struct digest *d, const char *p,
 static bool
 pause_ms(const atomic_bool *stop, unsigned ms)
 {
-	const struct timespec step = { .tv_nsec = LATE_STEP_MS * 1000000L };
 	int64_t until = clock_boot_ms() + ms;
 
 	while (!atomic_load(stop) && clock_boot_ms() < until)
-		(void)nanosleep(&step, NULL);
+		clock_sleep(LATE_STEP_MS);
 	return (!atomic_load(stop));
 }
 
@@ -364,23 +357,17 @@ set_dictionary(struct fetch *f, const struct snapshot *current,
 }
 
 char *
-sync_coded(struct sync *s, const struct head *h, enum head_part part,
+sync_coded(struct sync *s, const struct fill_want *want, enum head_part part,
     const atomic_bool *stop)
 {
-	struct snapshot *current = site_current(s->conf.site, h->set);
+	struct snapshot *current = site_current(s->conf.site, want->set);
 	struct fetch f = {
-		.digest = part == HEAD_MANIFEST ? h->manifest : h->chunks,
-		.size = part == HEAD_MANIFEST ? h->manifest_size :
-		    h->chunks_size,
+		.digest = want->digest, .size = want->size,
 		.lock = PTHREAD_MUTEX_INITIALIZER, .body = BUF_INIT(0),
 	};
-	pthread_condattr_t a;
 	char *p;
 
-	(void)pthread_condattr_init(&a);
-	(void)pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&f.cond, &a);
-	(void)pthread_condattr_destroy(&a);
+	clock_cond_init(&f.cond);
 	set_dictionary(&f, current, part);
 	if ((p = fetch_bytes(s, &f, stop)) != NULL && store_bytes(
 	    s->conf.store, &f.digest, p, (size_t)f.size) == -1) {

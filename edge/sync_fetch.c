@@ -120,13 +120,16 @@ static int
 load_document(struct sync *s, const struct head *h, enum head_part part,
     const atomic_bool *stop, char **out, size_t *len)
 {
-	struct fill_want want = { .set = h->set };
+	struct fill_want want = {
+		.digest = part == HEAD_MANIFEST ? h->manifest : h->chunks,
+		.size = part == HEAD_MANIFEST ? h->manifest_size :
+		    h->chunks_size,
+		.set = h->set,
+	};
 	struct digest empty;
 	struct blob *b;
 
-	want.digest = part == HEAD_MANIFEST ? h->manifest : h->chunks;
 	*len = 0;
-	(void)head_part(h, &want.digest, &want.size);
 	if (want.size == 0) {
 		digest_of(&empty, "", 0);
 		errno = digest_eq(&empty, &want.digest) ? 0 : EBADMSG;
@@ -146,7 +149,7 @@ load_document(struct sync *s, const struct head *h, enum head_part part,
 		errno = ECANCELED;
 		return (-1);
 	}
-	*out = is_left(s, &want) ? NULL : sync_coded(s, h, part, stop);
+	*out = is_left(s, &want) ? NULL : sync_coded(s, &want, part, stop);
 	coming_end(s, &want.digest);
 	if (*out != NULL) {
 		*len = (size_t)want.size;

@@ -101,10 +101,10 @@ void		 coming_end(struct sync *s, const struct digest *d);
 void		 coming_count(struct sync *s, enum coding coding, uint64_t size,
 		    uint64_t bytes);
 /*
- * Fetches a head's manifest or chunk table coded, into the store: its bytes,
+ * Fetches a set's manifest or chunk table coded, into the store: its bytes,
  * verified, malloc'd, NUL behind them.  NULL: not to be had that way.
  */
-char		*sync_coded(struct sync *s, const struct head *h,
+char		*sync_coded(struct sync *s, const struct fill_want *want,
 		    enum head_part part, const atomic_bool *stop);
 
 /* walk.c: builds the chain behind the current generation from what is held. */

@@ -9,7 +9,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "edge/waiters.h"
 #include "proto/check.h"
@@ -32,7 +31,6 @@ struct waiters {
 struct waiters *
 waiters_new(int64_t wait_ms)
 {
-	pthread_condattr_t attr;
 	struct waiters *l;
 
 	if ((l = calloc(1, sizeof(*l))) == NULL)
@@ -40,10 +38,7 @@ waiters_new(int64_t wait_ms)
 	l->magic = WAITERS_MAGIC;
 	l->wait_ms = wait_ms;
 	LIST_INIT(&l->list);
-	CHECK(pthread_condattr_init(&attr) == 0);
-	CHECK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
-	CHECK(pthread_cond_init(&l->cond, &attr) == 0);
-	CHECK(pthread_condattr_destroy(&attr) == 0);
+	clock_cond_init(&l->cond);
 	CHECK(pthread_mutex_init(&l->lock, NULL) == 0);
 	return (l);
 }
@@ -68,19 +63,15 @@ static void *
 run(void *arg)
 {
 	struct waiters *l = arg;
-	long step_ns = (long)(l->wait_ms / STEPS) * 1000000;
-	struct timespec ts;
 
 	CHECK_OBJ(l, WAITERS_MAGIC);
 	pthread_mutex_lock(&l->lock);
 	while (!l->stop) {
-		clock_gettime(CLOCK_MONOTONIC, &ts);
-		ts.tv_sec += (ts.tv_nsec + step_ns) / 1000000000;
-		ts.tv_nsec = (ts.tv_nsec + step_ns) % 1000000000;
 		if (LIST_EMPTY(&l->list))
 			(void)pthread_cond_wait(&l->cond, &l->lock);
 		else
-			(void)pthread_cond_timedwait(&l->cond, &l->lock, &ts);
+			(void)clock_wait(&l->cond, &l->lock,
+			    l->wait_ms / STEPS);
 		wake_until(l, clock_boot_ms() - l->wait_ms);
 	}
 	wake_until(l, INT64_MAX);

@@ -15,10 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <time.h>
 
 #include "edge/warm.h"
 #include "proto/check.h"
+#include "proto/clock.h"
 #include "proto/log.h"
 
 #define	WARM_MAGIC	0x7761726d
@@ -177,14 +177,6 @@ job_free(struct job *j)
 	free(j);
 }
 
-static void
-pause_ms(long ms)
-{
-	struct timespec t = { .tv_nsec = ms * 1000000 };
-
-	(void)nanosleep(&t, NULL);
-}
-
 /* Not while a client's fill waits for its turn. */
 static void
 let_clients_pass(struct warm *w)
@@ -194,7 +186,7 @@ let_clients_pass(struct warm *w)
 	for (fills_stats(w->conf.fills, &st);
 	    st.queued > 0 && !atomic_load(&w->stop);
 	    fills_stats(w->conf.fills, &st))
-		pause_ms(YIELD_MS);
+		clock_sleep(YIELD_MS);
 }
 
 static void

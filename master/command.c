@@ -8,10 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "master/command.h"
+#include "proto/clock.h"
 #include "proto/name.h"
 
 volatile sig_atomic_t command_stop;
@@ -101,13 +101,9 @@ command_set_ok(const char *set)
 void
 command_sleep_ms(long ms)
 {
-	struct timespec ts = {
-		.tv_sec = ms / 1000,
-		.tv_nsec = ms % 1000 * 1000000
-	};
 
 	if (!command_stop)
-		(void)nanosleep(&ts, NULL);
+		clock_sleep(ms);
 }
 
 char *

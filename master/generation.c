@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "master/generation.h"
@@ -33,6 +32,7 @@
 #define	SET_PATH	(SET_NAME_MAX + 32)
 #define	ACCEPTED_MAX	128		/* bytes of the file */
 #define	SCAN_DEPTH	(SET_SEGMENTS + 1)
+#define	AGAIN_MS	1000		/* when there was no memory */
 
 struct number {
 	char		 set[SET_NAME_MAX + 1];
@@ -427,13 +427,12 @@ write_heads(struct decision *d)
 static void
 switch_site(struct generations *g, struct snapshot *next, struct delta **back)
 {
-	const struct timespec second = { .tv_sec = 1 };
 	struct snapshot *ref = snapshot_ref(next);
 
 	while (site_switch(g->site, &ref, back, clock_real()) == -1) {
 		log_err("out of memory while switching set=%s",
 		    snapshot_head(next)->set);
-		(void)nanosleep(&second, NULL);
+		clock_sleep(AGAIN_MS);
 	}
 }
 

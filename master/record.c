@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "master/record.h"
@@ -122,15 +121,12 @@ read_signed(const struct record *r, size_t *len, uint64_t *highest,
 static int
 lock_signed(const struct record *r)
 {
-	const struct timespec step = {
-		.tv_sec = 0, .tv_nsec = LOCK_STEP_MS * 1000000L
-	};
 	int64_t end = clock_boot_ms() + LOCK_WAIT_MS;
 	int fd;
 
 	while ((fd = fd_lock(r->homefd, SIGNED_LOCK)) == -1 &&
 	    errno == EWOULDBLOCK && clock_boot_ms() < end)
-		(void)nanosleep(&step, NULL);
+		clock_sleep(LOCK_STEP_MS);
 	return (fd);
 }
 

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "master/roster_impl.h"
 #include "proto/check.h"
@@ -433,17 +432,13 @@ read_ttl(struct roster *r, struct parse_error *err)
 struct roster *
 roster_new(const struct roster_conf *c, struct parse_error *err)
 {
-	pthread_condattr_t attr;
 	struct roster *r;
 
 	CHECK(c->ttl_ms >= 1 && c->ttl_ms <= ROSTER_TTL_MAX_MS);
 	r = check_alloc(calloc(1, sizeof(*r)));
 	r->magic = ROSTER_MAGIC;
 	pthread_mutex_init(&r->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&r->change, &attr);
-	pthread_condattr_destroy(&attr);
+	clock_cond_init(&r->change);
 	TAILQ_INIT(&r->records);
 	LIST_INIT(&r->waits);
 	r->dirfd = c->dirfd;

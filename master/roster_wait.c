@@ -9,10 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "master/roster_impl.h"
 #include "proto/check.h"
+#include "proto/clock.h"
 #include "proto/log.h"
 #include "proto/plant.h"
 
@@ -374,18 +374,8 @@ wait_over(struct roster *r, struct roster_wait *w, int64_t now)
 static void
 wait_slice(struct roster *r, int64_t ms)
 {
-	struct timespec ts;
 
-	if (ms > SLICE_MS)
-		ms = SLICE_MS;
-	/* Only a delay, so what this clock does in suspend does not matter. */
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	ts.tv_nsec += (long)ms * 1000000;
-	if (ts.tv_nsec >= 1000000000) {
-		ts.tv_sec++;
-		ts.tv_nsec -= 1000000000;
-	}
-	(void)pthread_cond_timedwait(&r->change, &r->lock, &ts);
+	(void)clock_wait(&r->change, &r->lock, ms > SLICE_MS ? SLICE_MS : ms);
 }
 
 static enum roster_state

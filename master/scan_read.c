@@ -12,7 +12,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "master/scan_impl.h"
@@ -157,18 +156,12 @@ reader(void *arg)
 static void
 wait_readers(struct reading *w, uint64_t all_files, uint64_t all_bytes)
 {
-	struct timespec until;
-	int64_t ms;
 	bool more = true;
 
 	while (more) {
-		ms = clock_real_ms() + SCAN_TICK_MS;
-		until.tv_sec = (time_t)(ms / 1000);
-		until.tv_nsec = (long)(ms % 1000) * 1000000;
 		(void)pthread_mutex_lock(&w->lock);
 		if (w->running > 0)
-			(void)pthread_cond_timedwait(&w->ended, &w->lock,
-			    &until);
+			(void)clock_wait(&w->ended, &w->lock, SCAN_TICK_MS);
 		more = w->running > 0;
 		(void)pthread_mutex_unlock(&w->lock);
 		if (w->conf->progress != NULL)
@@ -264,7 +257,7 @@ scan_read(struct scan *s, const struct scan_conf *c, struct parse_error *err)
 	w->scan = s;
 	w->err = err;
 	(void)pthread_mutex_init(&w->lock, NULL);
-	(void)pthread_cond_init(&w->ended, NULL);
+	clock_cond_init(&w->ended);
 	ret = read_files(w, c->threads);
 	(void)pthread_cond_destroy(&w->ended);
 	(void)pthread_mutex_destroy(&w->lock);

@@ -25,7 +25,7 @@
 #define	SHARDS		8
 #define	BUFFER_SIZE	(1u << 20)	/* bytes; each shard has two, at most */
 #define	BUFFER_HURRY	(BUFFER_SIZE / 2)
-#define	BATCH_S		1		/* at least that often */
+#define	BATCH_MS	1000		/* at least that often */
 #define	TARGET_TEXT	2048		/* bytes of a target in a line */
 #define	LINE_MAX_BYTES	4096
 #define	NOTHING_YET	((size_t)-1)
@@ -72,7 +72,6 @@ struct accesslog *
 accesslog_open(const char *path)
 {
 	struct accesslog *l;
-	pthread_condattr_t attr;
 	int error, i;
 
 	if ((l = aligned_alloc(CACHE_LINE, sizeof(*l))) == NULL)
@@ -80,10 +79,7 @@ accesslog_open(const char *path)
 	memset(l, 0, sizeof(*l));
 	l->magic = ACCESSLOG_MAGIC;
 	(void)pthread_mutex_init(&l->lock, NULL);
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&l->wake, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	clock_cond_init(&l->wake);
 	for (i = 0; i < SHARDS; i++) {
 		(void)pthread_mutex_init(&l->shard[i].lock, NULL);
 		l->shard[i].reopen_at = NOTHING_YET;
@@ -185,14 +181,11 @@ static void *
 write_lines(void *arg)
 {
 	struct accesslog *l = arg;
-	struct timespec ts;
 
 	(void)pthread_mutex_lock(&l->lock);
 	while (!l->stop) {
-		(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-		ts.tv_sec += BATCH_S;
 		while (!l->stop && !l->hurry &&
-		    pthread_cond_timedwait(&l->wake, &l->lock, &ts) == 0)
+		    clock_wait(&l->wake, &l->lock, BATCH_MS))
 			continue;
 		l->hurry = false;
 		(void)pthread_mutex_unlock(&l->lock);

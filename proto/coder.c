@@ -21,7 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "proto/check.h"
 #include "proto/clock.h"
@@ -32,7 +31,7 @@
 
 #define	CODER_MAGIC	0x636f6472u
 #define	WAIT_MAGIC	0x63647774u
-#define	LOOK_S		60		/* for what is not wanted any more */
+#define	LOOK_MS		60000		/* for what is not wanted any more */
 #define	WAKE_BATCH	32u		/* requests, before others get the lock */
 
 struct coded {				/* immutable */
@@ -266,15 +265,10 @@ look(struct coder *c)
 static void
 wait_for_work(struct coder *c)
 {
-	struct timespec t;
 
-	if (c->ndone == 0) {
+	if (c->ndone == 0)
 		(void)pthread_cond_wait(&c->work, &c->lock);
-		return;
-	}
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_sec += LOOK_S;
-	if (pthread_cond_timedwait(&c->work, &c->lock, &t) == ETIMEDOUT)
+	else if (!clock_wait(&c->work, &c->lock, LOOK_MS))
 		look(c);
 }
 
@@ -302,7 +296,6 @@ run(void *arg)
 struct coder *
 coder_new(const struct coder_conf *conf)
 {
-	pthread_condattr_t a;
 	struct coder *c;
 	int error;
 
@@ -313,10 +306,7 @@ coder_new(const struct coder_conf *conf)
 	TAILQ_INIT(&c->queue);
 	TAILQ_INIT(&c->done);
 	(void)pthread_mutex_init(&c->lock, NULL);
-	(void)pthread_condattr_init(&a);
-	(void)pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&c->work, &a);
-	(void)pthread_condattr_destroy(&a);
+	clock_cond_init(&c->work);
 	if ((error = pthread_create(&c->thread, NULL, run, c)) != 0) {
 		(void)pthread_cond_destroy(&c->work);
 		(void)pthread_mutex_destroy(&c->lock);

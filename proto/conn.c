@@ -10,7 +10,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "proto/address.h"
 #include "proto/check.h"
@@ -64,7 +63,6 @@ struct conn_table *
 conn_table_new(const struct conn_limits *l, const struct conn_library *lib)
 {
 	struct conn_table *t;
-	pthread_condattr_t attr;
 	int error;
 
 	if ((t = calloc(1, sizeof(*t))) == NULL)
@@ -76,10 +74,7 @@ conn_table_new(const struct conn_limits *l, const struct conn_library *lib)
 		error = errno;
 		goto fail;
 	}
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&t->wake, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	clock_cond_init(&t->wake);
 	if ((error = pthread_create(&t->reaper, NULL, conn_reap, t)) == 0)
 		return (t);
 fail:

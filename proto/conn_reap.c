@@ -237,20 +237,6 @@ drain(struct conn_linger *linger, size_t n, int64_t now)
 	return (n);
 }
 
-static void
-sleep_tick(struct conn_table *t)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	ts.tv_nsec += CONN_TICK_MS * 1000000L;
-	if (ts.tv_nsec >= 1000000000L) {
-		ts.tv_sec++;
-		ts.tv_nsec -= 1000000000L;
-	}
-	(void)pthread_cond_timedwait(&t->wake, &t->lock, &ts);
-}
-
 /* Without the lock. */
 static void
 tell(struct conn_table *t, uint64_t told[LIMIT_N], int64_t *next, int64_t now)
@@ -275,7 +261,7 @@ conn_reap(void *arg)
 
 	(void)pthread_mutex_lock(&t->lock);
 	while (!t->stop) {
-		sleep_tick(t);
+		(void)clock_wait(&t->wake, &t->lock, CONN_TICK_MS);
 		turn(t);
 		while (t->nlinger > 0)
 			mine[n++] = t->linger[--t->nlinger];

@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <microhttpd.h>
@@ -500,14 +499,6 @@ fail:
 	return (NULL);
 }
 
-static void
-nap(void)
-{
-	struct timespec ts = { .tv_nsec = STOP_STEP_MS * 1000000L };
-
-	(void)nanosleep(&ts, NULL);
-}
-
 /* Ends all connections, those that wait included: the library aborts when it
  * is stopped while one is suspended. */
 static void
@@ -519,14 +510,14 @@ end_connections(struct httpd *h)
 
 	while ((n = conn_table_cut_idle(h->table)) > 0 &&
 	    clock_boot_ms() < until)
-		nap();
+		clock_sleep(STOP_STEP_MS);
 	if (n > 0)
 		log_warn("stop cut=%zu reason=\"answers that are not finished within stop-timeout\"",
 		    n);
 	until = clock_boot_ms() + CLOSE_MS;
 	do {
 		conn_table_cut_all(h->table);
-		nap();
+		clock_sleep(STOP_STEP_MS);
 	} while (conn_table_n(h->table) > 0 && clock_boot_ms() < until);
 }
 

@@ -6,7 +6,6 @@
 #include <sys/param.h>
 
 #include <errno.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "proto/clock.h"
@@ -18,13 +17,9 @@
 void
 pace_init(struct pace *p, uint64_t bytes_per_s)
 {
-	pthread_condattr_t attr;
 
 	(void)pthread_mutex_init(&p->lock, NULL);
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&p->change, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	clock_cond_init(&p->change);
 	p->stop = false;
 	p->rate = bytes_per_s;
 	p->owed = 0;
@@ -58,22 +53,6 @@ pace_stop(struct pace *p)
 	(void)pthread_mutex_unlock(&p->lock);
 }
 
-/* For ms milliseconds, or until something changed.  Locked. */
-static void
-sleep_ms(struct pace *p, int64_t ms)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_sec += (time_t)(ms / 1000);
-	t.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (t.tv_nsec >= 1000000000) {
-		t.tv_sec++;
-		t.tv_nsec -= 1000000000;
-	}
-	(void)pthread_cond_timedwait(&p->change, &p->lock, &t);
-}
-
 bool
 pace_rest(struct pace *p, int64_t ms)
 {
@@ -82,9 +61,9 @@ pace_rest(struct pace *p, int64_t ms)
 
 	(void)pthread_mutex_lock(&p->lock);
 	while (!p->stop && (left = end - clock_boot_ms()) > 0)
-		sleep_ms(p, left);
+		(void)clock_wait(&p->change, &p->lock, left);
 	while (!p->stop && p->rate == 0)
-		sleep_ms(p, PAUSED_MS);
+		(void)clock_wait(&p->change, &p->lock, PAUSED_MS);
 	go = !p->stop;
 	(void)pthread_mutex_unlock(&p->lock);
 	return (go);
@@ -108,7 +87,7 @@ pay(struct pace *p, size_t n)
 	p->owed += n;
 	while (!p->stop && p->rate > 0 && owed_ms(p) >= PAUSE_MIN_MS) {
 		begin = clock_boot_ms();
-		sleep_ms(p, owed_ms(p));
+		(void)clock_wait(&p->change, &p->lock, owed_ms(p));
 		if (p->rate > 0)
 			p->owed -= MIN(p->owed, p->rate *
 			    (uint64_t)(clock_boot_ms() - begin) / 1000);

@@ -27,7 +27,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "edge/lease.h"
@@ -320,10 +319,9 @@ run_late(void *arg)
 	for (;;) {
 		struct job *j = take(&late);
 		int64_t ms = j->due_ms - clock_boot_ms();
-		struct timespec t = { ms / 1000, ms % 1000 * 1000000 };
 
 		if (ms > 0)
-			(void)nanosleep(&t, NULL);
+			clock_sleep(ms);
 		deal(j->edge, j->set, j->commit, j->text, j->len);
 		free(j);
 	}
