@@ -18,7 +18,8 @@ LIBS =		-lczmq -lzmq -lmicrohttpd -lcurl -lsodium -lcrypto -ljansson \
 COMPILE =	$(CC) $(STD) $(WARN) $(WERROR) $(HARD) $(CFLAGS) $(CPPFLAGS) \
 		$(INCLUDE) -MMD -MP
 
-PROTO =		proto/accesslog.c proto/address.c proto/answer.c proto/buf.c \
+PROTO =		proto/accesslog.c proto/address.c proto/answer.c proto/base64.c \
+		proto/buf.c \
 		proto/check.c proto/chunk.c proto/clock.c proto/config.c \
 		proto/coder.c proto/coding.c \
 		proto/conn.c proto/conn_reap.c proto/daemon.c proto/date.c \

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Lines and base64 of minisign files, strictly: what a signature covers must
- * have one spelling only.  Used by minisign.c and seckey.c; no state, any
- * thread.
+ * Lines of minisign files, strictly: what a signature covers must have one
+ * spelling only.  Used by minisign.c and seckey.c; no state, any thread.
  */
 
 #include <string.h>
-
-#include <sodium.h>
 
 #include "keys/armor.h"
 #include "keys/minisign.h"
@@ -52,23 +49,4 @@ armor_comment(const char *line, size_t len, const char *prefix,
 	if (text_len != NULL)
 		*text_len = len - n;
 	return (true);
-}
-
-int
-armor_decode(void *out, size_t out_len, const char *b64, size_t len)
-{
-	const char *end;
-	size_t i, n;
-
-	/* libsodium 1.0.18 takes some bytes above 127 for digits. */
-	for (i = 0; i < len; i++)
-		if (b64[i] <= ' ' || b64[i] > '~')
-			return (-1);
-	if (len + 1 != sodium_base64_ENCODED_LEN(out_len,
-	    sodium_base64_VARIANT_ORIGINAL))
-		return (-1);
-	if (sodium_base642bin(out, out_len, b64, len, NULL, &n, &end,
-	    sodium_base64_VARIANT_ORIGINAL) != 0)
-		return (-1);
-	return (n == out_len && end == b64 + len ? 0 : -1);
 }

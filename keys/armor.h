@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The text that minisign files are made of: comment lines and base64 lines. */
+/* Lines that minisign files are made of; the others are base64. */
 #define	ARMOR_UNTRUSTED	"untrusted comment: "
 #define	ARMOR_TRUSTED	"trusted comment: "
 
@@ -20,10 +20,5 @@ bool	armor_comment(const char *line, size_t len, const char *prefix,
 	    const char **text, size_t *text_len);
 /* Printable ASCII and TAB, at most SIGNATURE_COMMENT_MAX bytes. */
 bool	armor_comment_ok(const char *text, size_t len);
-/*
- * Decodes base64 that must be exactly the coding of out_len bytes: no other
- * length, digit or bit.  0, or -1.
- */
-int	armor_decode(void *out, size_t out_len, const char *b64, size_t len);
 
 #endif

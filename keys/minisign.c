@@ -18,6 +18,7 @@
 
 #include "keys/armor.h"
 #include "keys/minisign.h"
+#include "proto/base64.h"
 #include "proto/fd.h"
 
 #define	PUBKEY_BYTES	42
@@ -36,7 +37,7 @@ pubkey_parse(struct pubkey *k, const char *b64, size_t len)
 {
 	uint8_t raw[PUBKEY_BYTES];
 
-	if (armor_decode(raw, sizeof(raw), b64, len) == -1 ||
+	if (base64_decode(raw, sizeof(raw), b64, len) == -1 ||
 	    raw[0] != 'E' || raw[1] != 'd')
 		return (-1);
 	memcpy(k->id, raw + 2, sizeof(k->id));
@@ -120,7 +121,7 @@ parse_main(struct signature *s, const char *line, size_t len,
 {
 	uint8_t raw[SIGNATURE_BYTES];
 
-	if (armor_decode(raw, sizeof(raw), line, len) == -1)
+	if (base64_decode(raw, sizeof(raw), line, len) == -1)
 		return (parse_fail(err, 2,
 		    "not the base64 of a minisign signature"));
 	if (raw[0] == 'E' && raw[1] == 'd')
@@ -157,7 +158,7 @@ signature_parse(struct signature *s, const char *text, size_t len,
 		    "third line of a signature is not \"trusted comment: \" "
 		    "and at most %d printable bytes", SIGNATURE_COMMENT_MAX));
 	if (armor_line(&p, end, &line, &n) == -1 ||
-	    armor_decode(s->global, sizeof(s->global), line, n) == -1)
+	    base64_decode(s->global, sizeof(s->global), line, n) == -1)
 		return (parse_fail(err, 4,
 		    "not the base64 of a minisign global signature"));
 	if (p != end)

@@ -23,6 +23,7 @@
 
 #include "keys/armor.h"
 #include "keys/minisign.h"
+#include "proto/base64.h"
 #include "proto/check.h"
 #include "proto/fd.h"
 
@@ -230,7 +231,7 @@ seckey_parse(const char *text, size_t len,
 		goto fail;
 	}
 	if (armor_line(&p, end, &line, &n) == -1 || p != end ||
-	    armor_decode(raw, SECKEY_BYTES, line, n) == -1) {
+	    base64_decode(raw, SECKEY_BYTES, line, n) == -1) {
 		(void)parse_fail(err, 2,
 		    "not the base64 of a minisign secret key");
 		goto fail;

@@ -4,11 +4,12 @@
  * Pure functions on header values, which are any bytes without NUL.  Called by
  * serve.c on HTTP threads, and by an edge that asks its upstreams.
  */
-#include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
+#include <sodium.h>
+
+#include "proto/base64.h"
 #include "proto/coding.h"
 
 #define	WEIGHT_MAX	1000
@@ -157,48 +158,27 @@ coding_choose(const char *accept_encoding, bool dcz)
 	    dcz && takes(&all, all.dcz) ? CODING_DCZ : CODING_NONE);
 }
 
-static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    "abcdefghijklmnopqrstuvwxyz0123456789+/";
-
-/* Bits of 32 bytes and two more, six at a time: 43 letters. */
-#define	LETTERS		43
+/* RFC 9651, 3.3.5: ":base64:". */
+#define	DIGITS	(sodium_base64_ENCODED_LEN(DIGEST_LEN, \
+	    sodium_base64_VARIANT_ORIGINAL) - 1)
 
 char *
 coding_dictionary(const struct digest *d, char out[CODING_DICTIONARY])
 {
-	unsigned bits = 0, n = 0;
-	size_t i, at = 0;
 
-	out[at++] = ':';
-	for (i = 0; i < DIGEST_LEN; i++) {
-		bits = (bits << 8 | d->b[i]) & 0xffff;
-		for (n += 8; n >= 6; n -= 6)
-			out[at++] = alphabet[bits >> (n - 6) & 63];
-	}
-	out[at++] = alphabet[bits << (6 - n) & 63];
-	(void)memcpy(out + at, "=:", 3);
+	out[0] = ':';
+	(void)sodium_bin2base64(out + 1, CODING_DICTIONARY - 1, d->b,
+	    DIGEST_LEN, sodium_base64_VARIANT_ORIGINAL);
+	(void)memcpy(out + 1 + DIGITS, ":", sizeof(":"));
 	return (out);
 }
 
 int
 coding_dictionary_parse(const char *value, struct digest *d)
 {
-	unsigned bits = 0, n = 0;
-	const char *p;
-	size_t i, at = 0;
 
-	if (strlen(value) != LETTERS + 3 || value[0] != ':' ||
-	    strcmp(value + 1 + LETTERS, "=:") != 0)
+	if (strlen(value) != DIGITS + 2 || value[0] != ':' ||
+	    value[1 + DIGITS] != ':')
 		return (-1);
-	for (i = 0; i < LETTERS; i++) {
-		if ((p = memchr(alphabet, value[1 + i], 64)) == NULL)
-			return (-1);
-		bits = (bits << 6 | (unsigned)(p - alphabet)) & 0xffff;
-		if ((n += 6) < 8)
-			continue;
-		n -= 8;
-		if (at < DIGEST_LEN)
-			d->b[at++] = (uint8_t)(bits >> n & 0xff);
-	}
-	return ((bits & ((1u << n) - 1)) == 0 ? 0 : -1);
+	return (base64_decode(d->b, DIGEST_LEN, value + 1, DIGITS));
 }
