@@ -22,7 +22,6 @@
 #include "proto/clock.h"
 #include "proto/fd.h"
 
-
 static struct blob_store *
 store_alloc(uint64_t max_bytes, uint64_t min_free)
 {
@@ -176,31 +175,32 @@ blob_set_checked(struct blob *b)
 	atomic_store(&b->checked, true);
 }
 
-bool
-blob_have(struct blob_store *s, const struct digest *d)
+static bool
+is_there(struct blob_store *s, const struct digest *d, bool visited)
 {
 	pthread_mutex_t *stripe = table_stripe(s, d);
 	struct blob *b;
-	bool have;
+	bool is;
 
 	(void)pthread_mutex_lock(stripe);
-	have = (b = table_find(s, d)) != NULL && table_complete(b);
+	is = (b = table_find(s, d)) != NULL && table_complete(b) && (!visited ||
+	    atomic_load_explicit(&b->visited, memory_order_relaxed));
 	(void)pthread_mutex_unlock(stripe);
-	return (have);
+	return (is);
+}
+
+bool
+blob_have(struct blob_store *s, const struct digest *d)
+{
+
+	return (is_there(s, d, false));
 }
 
 bool
 blob_asked(struct blob_store *s, const struct digest *d)
 {
-	pthread_mutex_t *stripe = table_stripe(s, d);
-	struct blob *b;
-	bool asked;
 
-	(void)pthread_mutex_lock(stripe);
-	asked = (b = table_find(s, d)) != NULL && table_complete(b) &&
-	    atomic_load_explicit(&b->visited, memory_order_relaxed);
-	(void)pthread_mutex_unlock(stripe);
-	return (asked);
+	return (is_there(s, d, true));
 }
 
 void

@@ -14,8 +14,6 @@
  * end of the queue; a host that does not answer is tried again by ZeroMQ.
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -474,19 +472,6 @@ run(void *arg)
 	return (NULL);
 }
 
-static int
-open_wake(struct links *ls)
-{
-
-	if (pipe(ls->wake) == -1)
-		return (-1);
-	for (int i = 0; i < 2; i++)
-		if (fcntl(ls->wake[i], F_SETFD, FD_CLOEXEC) == -1 ||
-		    fcntl(ls->wake[i], F_SETFL, O_NONBLOCK) == -1)
-			return (-1);
-	return (0);
-}
-
 struct links *
 links_new(size_t max)
 {
@@ -500,7 +485,7 @@ links_new(size_t max)
 	ls->wake[0] = ls->wake[1] = -1;
 	if ((ls->link = calloc(max, sizeof(*ls->link))) == NULL ||
 	    (ls->item = calloc(1 + SOCKETS * max, sizeof(*ls->item))) == NULL ||
-	    open_wake(ls) == -1 || (ls->zmq = zmq_ctx_new()) == NULL ||
+	    fd_wake_pipe(ls->wake) == -1 || (ls->zmq = zmq_ctx_new()) == NULL ||
 	    zmq_ctx_set(ls->zmq, ZMQ_MAX_SOCKETS, (int)((SOCKETS +
 	    SOCKETS_CLOSING) * max + SOCKETS_SPARE)) == -1) {
 		error = errno;

@@ -174,6 +174,13 @@ state_release(void *p)
 	free(st);
 }
 
+static void
+wake(void *request)
+{
+
+	httpd_wake(request);
+}
+
 /* The request's state, made in its first call.  NULL: out of memory. */
 static struct state *
 state_get(struct edge_serve *e, struct httpd_request *r)
@@ -188,15 +195,10 @@ state_get(struct edge_serve *e, struct httpd_request *r)
 		return (NULL);
 	st->magic = STATE_MAGIC;
 	st->serve = e;
+	st->waiter.wake = st->curious.wake = st->coming.wake = wake;
+	st->waiter.arg = st->curious.arg = st->coming.arg = r;
 	httpd_set_state(r, st, state_release);
 	return (st);
-}
-
-static void
-wake(void *request)
-{
-
-	httpd_wake(request);
 }
 
 static ssize_t
@@ -529,8 +531,6 @@ get_unknown(void *arg, struct httpd_request *r, const char *path)
 	site_leave(e->conf.site);
 	if (is_fresh || (st = state_get(e, r)) == NULL)
 		return (false);
-	st->waiter.wake = wake;
-	st->waiter.arg = r;
 	if (!follow_ask(e->follow, &st->waiter))
 		return (false);
 	httpd_wait(r);
@@ -558,16 +558,11 @@ get_unknown_blob(void *arg, struct httpd_request *r, const struct digest *d)
 		atomic_store(&e->vain_ms, now);
 	if (now - atomic_load(&e->vain_ms) < VAIN_MS)
 		return (false);
-	if (fresh(e, NULL)) {
-		st->curious.wake = wake;
-		st->curious.arg = r;
+	if (fresh(e, NULL))
 		waits = follow_await(e->follow, &st->curious, d);
-	} else {
-		st->waiter.wake = wake;
-		st->waiter.arg = r;
+	else
 		waits = st->curious_ms == 0 &&
 		    follow_ask(e->follow, &st->waiter);
-	}
 	if (st->curious_ms == 0)
 		st->curious_ms = now;
 	if (waits)
@@ -594,8 +589,6 @@ get_coming(void *arg, struct httpd_request *r, const struct digest *d)
 	if (!sync_is_coming(follow_sync(e->follow), d) ||
 	    only_if_cached(httpd_fields(r)) || (st = state_get(e, r)) == NULL)
 		return (false);
-	st->coming.wake = wake;
-	st->coming.arg = r;
 	if (!sync_await(follow_sync(e->follow), d, &st->coming))
 		return (false);
 	httpd_wait(r);

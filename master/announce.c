@@ -7,7 +7,6 @@
  */
 #include <sys/queue.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -277,14 +276,16 @@ handle_renewal(struct announce *a, zmq_msg_t *id, zmq_msg_t *body)
 	renew_destroy(&n);
 }
 
-/* Takes one whole message from s into m[0..1]; -1: none there.  *nframe counts
- * all its frames, those beyond two are dropped. */
+/* Takes one whole message from s into m[0..1], for release(); -1: none there.
+ * *nframe counts all its frames, those beyond two are dropped. */
 static int
 receive(void *s, zmq_msg_t m[2], size_t *nframe)
 {
 	zmq_msg_t rest;
 	zmq_msg_t *to;
 
+	zmq_msg_init(&m[0]);
+	zmq_msg_init(&m[1]);
 	for (*nframe = 0;; ++*nframe) {
 		to = &rest;
 		zmq_msg_init(&rest);
@@ -303,6 +304,14 @@ receive(void *s, zmq_msg_t m[2], size_t *nframe)
 	}
 }
 
+static void
+release(zmq_msg_t m[2])
+{
+
+	zmq_msg_close(&m[0]);
+	zmq_msg_close(&m[1]);
+}
+
 /* True when there may be more. */
 static bool
 take_renewal(struct announce *a)
@@ -311,13 +320,10 @@ take_renewal(struct announce *a)
 	size_t nframe;
 	int got;
 
-	zmq_msg_init(&m[0]);
-	zmq_msg_init(&m[1]);
 	got = receive(zsock_resolve(a->router), m, &nframe);
 	if (got == 0 && nframe == 2)
 		handle_renewal(a, &m[0], &m[1]);
-	zmq_msg_close(&m[0]);
-	zmq_msg_close(&m[1]);
+	release(m);
 	return (got == 0);
 }
 
@@ -331,16 +337,13 @@ take_subscription(struct announce *a)
 	size_t nframe;
 	int got;
 
-	zmq_msg_init(&m[0]);
-	zmq_msg_init(&m[1]);
 	got = receive(zsock_resolve(a->xpub), m, &nframe);
 	if (got == 0 && (key = zmq_msg_gets(&m[0], "User-Id")) != NULL) {
 		peers_note(a->peers, zmq_msg_get(&m[0], ZMQ_SRCFD), key);
 		if (!roster_edge_name(a->conf.roster, key, edge))
 			atomic_store(&a->cut, true);
 	}
-	zmq_msg_close(&m[0]);
-	zmq_msg_close(&m[1]);
+	release(m);
 	return (got == 0);
 }
 
@@ -374,8 +377,6 @@ take_monitor(struct announce *a)
 
 	if (a->monitor == NULL)
 		return (false);
-	zmq_msg_init(&m[0]);
-	zmq_msg_init(&m[1]);
 	got = receive(zsock_resolve(a->monitor), m, &nframe);
 	if (got == 0 && zmq_msg_size(&m[0]) == sizeof(data)) {
 		memcpy(data, zmq_msg_data(&m[0]), sizeof(data));
@@ -383,8 +384,7 @@ take_monitor(struct announce *a)
 	}
 	if (value == ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC)
 		note_foreign(a);
-	zmq_msg_close(&m[0]);
-	zmq_msg_close(&m[1]);
+	release(m);
 	return (got == 0);
 }
 
@@ -568,15 +568,9 @@ static int
 open_all(struct announce *a, struct parse_error *err)
 {
 	const struct announce_conf *c = &a->conf;
-	int i;
 
-	if (pipe(a->wake) == -1)
+	if (fd_wake_pipe(a->wake) == -1)
 		return (parse_fail(err, 0, "pipe: %s", strerror(errno)));
-	for (i = 0; i < 2; i++)
-		if (fcntl(a->wake[i], F_SETFD, FD_CLOEXEC) == -1 ||
-		    fcntl(a->wake[i], F_SETFL, O_NONBLOCK) == -1)
-			return (parse_fail(err, 0, "pipe: %s",
-			    strerror(errno)));
 	a->xpub = open_socket(ZMQ_XPUB, c->announce, c->secret_key,
 	    SUBSCRIPTION_MAX, ANNOUNCE_HWM, a->endpoint, err);
 	if (a->xpub == NULL)
@@ -604,7 +598,6 @@ announce_start(const struct announce_conf *c, struct parse_error *err)
 
 	a->magic = ANNOUNCE_MAGIC;
 	a->conf = *c;
-	a->wake[0] = a->wake[1] = -1;
 	a->outbox = outbox_new();
 	a->peers = peers_new();
 	if (open_all(a, err) == -1) {

@@ -32,6 +32,21 @@ fd_close(int *fd)
 }
 
 int
+fd_wake_pipe(int p[2])
+{
+	int i;
+
+	p[0] = p[1] = -1;
+	if (pipe(p) == -1)
+		return (-1);
+	for (i = 0; i < 2; i++)
+		if (fcntl(p[i], F_SETFD, FD_CLOEXEC) == -1 ||
+		    fcntl(p[i], F_SETFL, O_NONBLOCK) == -1)
+			return (-1);
+	return (0);
+}
+
+int
 fd_write_all(int fd, const void *buf, size_t len)
 {
 	const char *p = buf;

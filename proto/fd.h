@@ -11,6 +11,9 @@
 void	 fd_close(int *fd);			/* tolerates -1, keeps errno */
 int	 fd_write_all(int fd, const void *buf, size_t len);
 int	 fd_pwrite_all(int fd, const void *buf, size_t len, off_t off);
+/* A pipe whose one end wakes who polls the other: neither blocks, nor outlives
+ * exec.  -1: errno; what is open then is in p (else -1). */
+int	 fd_wake_pipe(int p[2]);
 /* Exactly len bytes, else -1 (errno EIO when the file is shorter). */
 int	 fd_pread_all(int fd, void *buf, size_t len, off_t off);
 
