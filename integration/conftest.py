@@ -16,6 +16,8 @@ import urllib.parse
 
 import pytest
 
+from boxenv import read_env
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 SANDBOX = os.path.join(HERE, "sandbox")
 VARIANT = os.environ.get("PKGCAST_VARIANT", "")
@@ -124,11 +126,7 @@ class Box:
         return self.read_env()
 
     def read_env(self):
-        self.env = {}
-        with open(os.path.join(self.dir, "env")) as f:
-            for line in f:
-                key, _, value = line.rstrip("\n").partition("=")
-                self.env[key] = value.strip("'")
+        self.env = read_env(self.dir)
         self.master = self.env["MASTER_HTTP"]
         self.publish_url = self.env["MASTER_PUBLISH"]
         self.edges = [v for k, v in sorted(self.env.items())

@@ -205,6 +205,19 @@ def coded_proxies(n):
     return ups
 
 
+def published(sandbox, tmp_path, seed, *ups, kind="master"):
+    """A box whose edge has those upstreams, before its master, and 1,500 files
+    in it: with their folder and content."""
+    words = [w for up in ups for w in ("--upstream", kind + "=" + up.url)]
+    box = sandbox("--edges", "1", *words)
+    for up in ups:
+        up.origin = urllib.parse.urlsplit(box.master)
+    content = files(1500, seed)
+    tree = make_tree(tmp_path / "tree", content)
+    box.publish("demo", tree)
+    return box, tree, content
+
+
 LIES = {
     "cut": lambda t, b, new, old: b[:-3],
     "flipped": lambda t, b, new, old: b[:-9] + bytes([b[-9] ^ 1]) + b[-8:],
@@ -249,11 +262,7 @@ def manifest(box):
 def test_after_a_coded_lie_the_document_comes_as_it_is(sandbox, tmp_path):
     """Where there is nobody else: each lie is told once, and changes nothing."""
     bad, = coded_proxies(1)
-    box = sandbox("--edges", "1", "--upstream", bad.url)
-    bad.origin = urllib.parse.urlsplit(box.master)
-    content = files(1500, 6)
-    tree = make_tree(tmp_path / "tree", content)
-    box.publish("demo", tree)
+    box, tree, content = published(sandbox, tmp_path, 6, bad)
     for generation, lie in enumerate(sorted(LIES), 2):
         before = box.status(box.edges[0])
         liar = bad.fault = Liar(box, tmp_path, lie, manifest(box))
@@ -275,13 +284,7 @@ def test_after_a_coded_lie_the_document_comes_as_it_is(sandbox, tmp_path):
 def test_a_coded_lie_sets_aside(sandbox, tmp_path, lie):
     """The next upstream is asked, coded as well."""
     bad, good = coded_proxies(2)
-    box = sandbox("--edges", "1", "--upstream", bad.url, "--upstream",
-                  good.url)
-    for up in bad, good:
-        up.origin = urllib.parse.urlsplit(box.master)
-    content = files(1500, 7)
-    tree = make_tree(tmp_path / "tree", content)
-    box.publish("demo", tree)
+    box, tree, content = published(sandbox, tmp_path, 7, bad, good)
     liar = bad.fault = Liar(box, tmp_path, lie, manifest(box))
     make_tree(tree, changed(content, 0.05, 1))
     box.publish("demo", tree)
@@ -320,11 +323,7 @@ def test_an_edge_behind_an_edge(sandbox, tmp_path):
 def test_an_edge_that_hears_later_is_asked_again(sandbox, tmp_path):
     """404 of an edge in front may be true for a moment only."""
     up, = coded_proxies(1)
-    box = sandbox("--edges", "1", "--upstream", "edge=" + up.url)
-    up.origin = urllib.parse.urlsplit(box.master)
-    content = files(1500, 8)
-    tree = make_tree(tmp_path / "tree", content)
-    box.publish("demo", tree)
+    box, tree, content = published(sandbox, tmp_path, 8, up, kind="edge")
     absent = []
 
     def not_yet(path, sock, head, body):
@@ -348,11 +347,7 @@ def test_an_edge_that_hears_later_is_asked_again(sandbox, tmp_path):
 def test_a_document_on_its_way_is_waited_for(sandbox, tmp_path):
     """Who asks an edge for what it is fetching makes it fetch nothing more."""
     up, = coded_proxies(1)
-    box = sandbox("--edges", "1", "--upstream", up.url)
-    up.origin = urllib.parse.urlsplit(box.master)
-    content = files(1500, 3)
-    tree = make_tree(tmp_path / "tree", content)
-    box.publish("demo", tree)
+    box, tree, content = published(sandbox, tmp_path, 3, up)
     old = documents(box, "demo")[0]
     asked, go = threading.Event(), threading.Event()
 
@@ -390,11 +385,7 @@ def test_a_commit_in_the_middle_of_a_prepare_fetches_no_more(sandbox,
                                                               tmp_path):
     """It ends the fetch, and the next one asks for the same coded."""
     up, = coded_proxies(1)
-    box = sandbox("--edges", "1", "--upstream", up.url)
-    up.origin = urllib.parse.urlsplit(box.master)
-    content = files(1500, 5)
-    tree = make_tree(tmp_path / "tree", content)
-    box.publish("demo", tree)
+    box, tree, content = published(sandbox, tmp_path, 5, up)
     held, over = [], threading.Event()
 
     def hold(path, sock, head, body):

@@ -285,6 +285,18 @@ shell(const char *command)
 		fail_msg("failed: %s", command);
 }
 
+/* What the program has made of it. */
+static void
+is_out(const char *p, size_t len)
+{
+	size_t n;
+	char *q = take("out", &n);
+
+	assert_int_equal(n, len);
+	assert_memory_equal(q, p, len);
+	free(q);
+}
+
 static void
 the_program_decodes_ours(void **state)
 {
@@ -299,25 +311,16 @@ the_program_decodes_ours(void **state)
 	put("coded", q, n);
 	free(q);
 	shell("zstd -q -t coded && zstd -q -d -c coded >out");
-	q = take("out", &n);
-	assert_int_equal(n, len);
-	assert_memory_equal(q, p, len);
-	free(q);
+	is_out(p, len);
 	assert_int_equal(zcode_encode(&d, p, len, len, &q, &n), 0);
 	put("coded", q + ZCODE_DCZ_HEAD, n - ZCODE_DCZ_HEAD);
 	/* The head is a frame to be skipped, so the whole will do as well. */
 	put("whole", q, n);
 	free(q);
 	shell("zstd -q -d --patch-from=old -c coded >out");
-	q = take("out", &n);
-	assert_int_equal(n, len);
-	assert_memory_equal(q, p, len);
-	free(q);
+	is_out(p, len);
 	shell("zstd -q -d --patch-from=old -c whole >out");
-	q = take("out", &n);
-	assert_int_equal(n, len);
-	assert_memory_equal(q, p, len);
-	free(q);
+	is_out(p, len);
 	free(p);
 	free(old);
 }

@@ -11,6 +11,7 @@ import subprocess
 import time
 
 import account
+import boxenv
 import load
 import servers
 
@@ -52,7 +53,7 @@ class Box:
         except BaseException:
             self.__exit__()
             raise
-        self.read_env()
+        self.env = boxenv.read_env(self.dir)
         return self
 
     def __exit__(self, *_):
@@ -67,12 +68,6 @@ class Box:
                            capture_output=True, stdin=subprocess.DEVNULL)
         if p.returncode != 0:
             raise servers.Trouble(p.stderr.strip())
-
-    def read_env(self):
-        with open(os.path.join(self.dir, "env")) as f:
-            for line in f:
-                key, _, value = line.strip().partition("=")
-                self.env[key] = value.strip("'")
 
     def pid(self):
         with open(os.path.join(self.dir, "edge1.pid")) as f:
