@@ -96,8 +96,8 @@ etag_list_match(const char *s, const struct answer_file *f, bool strong)
 			s++;
 		if (*s != ',' && *s != '\0')
 			return (false);
-		found = found ||
-		    (etag_is(f, opaque, len) && !(strong && weak));
+		found = found || (etag_is(f, opaque, len) &&
+		    !(strong && (weak || f->weak_etag)));
 		while (is_blank(*s) || *s == ',')
 			s++;
 	}
@@ -130,8 +130,8 @@ precondition(const struct http_fields *q, const struct answer_file *f)
 
 /*
  * If-Range (13.1.5): an entity tag by strong comparison, or exactly the date
- * of the file, which is a strong validator since it differs whenever the
- * content does.
+ * of the file, where that is a strong validator: it differs whenever the content
+ * does.
  */
 static bool
 if_range_holds(const char *s, const struct answer_file *f)
@@ -143,9 +143,9 @@ if_range_holds(const char *s, const struct answer_file *f)
 
 	if (*s == '"' || (s[0] == 'W' && s[1] == '/'))
 		return (etag_next(&s, &opaque, &len, &weak) && *s == '\0' &&
-		    !weak && etag_is(f, opaque, len));
-	return (f->time >= 0 && date_http_parse(s, strlen(s), &t) == 0 &&
-	    t == f->time);
+		    !weak && !f->weak_etag && etag_is(f, opaque, len));
+	return (f->time >= 0 && !f->weak_time &&
+	    date_http_parse(s, strlen(s), &t) == 0 && t == f->time);
 }
 
 /* Digits at *s; a number too large to hold becomes the largest. */
@@ -207,19 +207,31 @@ has_ranges(const struct answer_file *f)
 	return (!f->no_store && f->coding == NULL);
 }
 
+static const char *
+cache_control(const struct answer_file *f)
+{
+
+	if (f->cache_control != NULL)
+		return (f->cache_control);
+	return (f->no_store ? "no-store" : f->immutable ?
+	    "public, max-age=31536000, immutable" : "no-cache");
+}
+
 /* The headers that 200, 206 and 304 have in common (15.4.5). */
 static void
 validators(struct answer *a, const struct answer_file *f)
 {
+	const char *cc = cache_control(f);
 	char date[DATE_HTTP];
 
 	if (f->etag != NULL)
-		answer_header(a, "ETag", "\"%s\"", f->etag);
+		answer_header(a, "ETag", "%s\"%s\"", f->weak_etag ? "W/" : "",
+		    f->etag);
 	if (f->time >= 0)
 		answer_header(a, "Last-Modified", "%s",
 		    date_http(f->time, date));
-	answer_header(a, "Cache-Control", "%s", f->no_store ? "no-store" :
-	    f->immutable ? "public, max-age=31536000, immutable" : "no-cache");
+	if (*cc != '\0')
+		answer_header(a, "Cache-Control", "%s", cc);
 	if (f->vary != NULL)
 		answer_header(a, "Vary", "%s", f->vary);
 }
@@ -231,6 +243,7 @@ answer_judge(struct answer *a, enum http_method method,
 	enum range_kind range = RANGE_NONE;
 
 	a->nheader = 0;
+	a->fields = NULL;
 	a->send_body = false;
 	a->offset = 0;
 	a->length = f->size;
@@ -272,7 +285,8 @@ answer_headers(struct answer *a, const struct answer_file *f)
 	validators(a, f);
 	if (a->status == 304)
 		return;
-	answer_header(a, "Content-Type", "%s", f->type);
+	if (f->type != NULL)
+		answer_header(a, "Content-Type", "%s", f->type);
 	if (f->coding != NULL)
 		answer_header(a, "Content-Encoding", "%s", f->coding);
 	if (has_ranges(f))
@@ -301,6 +315,7 @@ answer_status(struct answer *a, unsigned status, unsigned retry_after)
 	a->offset = a->length = 0;
 	a->send_body = false;
 	a->nheader = 0;
+	a->fields = NULL;
 	/* Some errors may be cached without being asked for (RFC 9111, 4.2.2);
 	 * here the next publish can make any of them wrong. */
 	if (status >= 400)

@@ -30,12 +30,17 @@ struct answer_file {
 	uint64_t	 size;
 	int64_t		 time;			/* Last-Modified; -1: none */
 	const char	*etag;			/* opaque part, without quotes; NULL: none */
-	const char	*type;			/* Content-Type */
+	/* Not strong (RFC 9110, 8.8.1): no parts of it by If-Range, and with the
+	 * tag no If-Match. */
+	bool		 weak_etag, weak_time;
+	const char	*type;			/* Content-Type; NULL: none */
 	/* Content-Encoding of these bytes: no ranges of them.  NULL: none. */
 	const char	*coding;
 	const char	*vary;			/* NULL: by nothing */
 	bool		 immutable;		/* else no-cache */
 	bool		 no_store;		/* status and the like */
+	/* Cache-Control instead of what those two say; "": none.  NULL: theirs. */
+	const char	*cache_control;
 };
 
 #define	ANSWER_HEADERS	12
@@ -53,6 +58,10 @@ struct answer {
 		const char	*name;		/* static */
 		char		 value[ANSWER_VALUE];
 	} header[ANSWER_HEADERS];	/* all but Content-Length, Date, Connection */
+	/* More of them, "Name: value\n" each, sent behind those; see
+	 * httpd_reply().  NULL: none, as the functions below leave it.  Borrowed
+	 * until then. */
+	const char	*fields;
 };
 
 /* Answers GET or HEAD for a file: 200, 206, 304, 412 or 416 with the headers

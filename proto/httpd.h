@@ -50,6 +50,13 @@ enum http_method	 httpd_method(const struct httpd_request *r);
 /* Raw request-target as sent, NUL-terminated. */
 const char		*httpd_target(const struct httpd_request *r);
 const struct http_fields *httpd_fields(const struct httpd_request *r);
+/*
+ * All fields of the request, each line in its turn, for handlers that pass them on.
+ * Blanks behind a value are not of it (RFC 9110, 5.5), but may be there.  Only in
+ * a call of the handler.
+ */
+void	 httpd_each_field(const struct httpd_request *r, void (*each)(void *arg,
+	    const char *name, const char *value), void *arg);
 /* The handler's own state between its calls for one request; release is
  * called when the request ends, however it ends. */
 void	 httpd_set_state(struct httpd_request *r, void *state,
@@ -65,7 +72,10 @@ unsigned *httpd_note(struct httpd_request *r);
 /*
  * Each call of the handler does exactly one of these:
  * - httpd_reply(): the answer; *body (may be NULL where there is none) is
- *   taken over, also when it is not sent (HEAD, 304);
+ *   taken over, also when it is not sent (HEAD, 304).  In a->fields, lines
+ *   without a value are left out, a Date is sent instead of the time of the answer,
+ *   and a Via is followed by our own in one list (RFC 9110, 7.6.3).  Nothing of
+ *   framing may be there.  A connection's memory must hold all headers;
  * - httpd_wait(): the handler is called again after httpd_wake() (or at times
  *   without one, so it must look again);
  * - httpd_accept_body() in the first call for a request with a body, on a

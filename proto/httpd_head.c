@@ -9,6 +9,7 @@
 
 #include <microhttpd.h>
 
+#include "proto/check.h"
 #include "proto/framing.h"
 #include "proto/httpd_recv.h"
 #include "proto/httpd_request.h"
@@ -105,6 +106,35 @@ keep_field(void *arg, enum MHD_ValueKind kind, const char *name,
 		(void)MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND,
 		    join_field, &j);
 	return (MHD_YES);
+}
+
+struct visit {
+	void		(*each)(void *, const char *, const char *);
+	void		*arg;
+};
+
+static enum MHD_Result
+visit_field(void *arg, enum MHD_ValueKind kind, const char *name,
+    size_t name_len, const char *value, size_t value_len)
+{
+	struct visit *v = arg;
+
+	(void)kind;
+	(void)name_len;
+	(void)value_len;
+	v->each(v->arg, name, value);
+	return (MHD_YES);
+}
+
+void
+httpd_each_field(const struct httpd_request *r, void (*each)(void *arg,
+    const char *name, const char *value), void *arg)
+{
+	struct visit v = { .each = each, .arg = arg };
+
+	CHECK_OBJ(r, REQUEST_MAGIC);
+	(void)MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, visit_field,
+	    &v);
 }
 
 int

@@ -8,9 +8,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include <microhttpd.h>
 
+#include "proto/buf.h"
 #include "proto/check.h"
 #include "proto/fd.h"
 #include "proto/httpd_request.h"
@@ -163,6 +165,57 @@ response_new(struct httpd_request *r, const struct answer *a,
 }
 
 static void
+add_via(struct buf *via, const char *value)
+{
+
+	(void)buf_addf(via, "%s%s", via->len > 0 ? ", " : "", value);
+}
+
+/* One line, which is taken apart: into the response or, of a Via, into the list.
+ * The library takes no tab; within a value a blank says the same. */
+static void
+add_line(struct MHD_Response *resp, char *line, struct buf *via)
+{
+	char *value, *p;
+
+	if ((value = strchr(line, ':')) == NULL)
+		return;
+	*value++ = '\0';
+	for (p = value; (p = strchr(p, '\t')) != NULL;)
+		*p = ' ';
+	value += strspn(value, " ");
+	if (*value == '\0')
+		return;
+	if (strcasecmp(line, "Via") == 0)
+		add_via(via, value);
+	else
+		(void)MHD_add_response_header(resp, line, value);
+}
+
+/* -1: out of memory. */
+static int
+add_fields(struct MHD_Response *resp, const char *fields, const char *own)
+{
+	struct buf via = BUF_INIT(strlen(fields) + ANSWER_VALUE);
+	char *copy, *rest, *line;
+	int ret;
+
+	if ((copy = strdup(fields)) == NULL)
+		return (-1);
+	for (rest = copy; (line = strsep(&rest, "\n")) != NULL;)
+		add_line(resp, line, &via);
+	free(copy);
+	if (own != NULL)
+		add_via(&via, own);
+	if (via.len > 0)
+		(void)MHD_add_response_header(resp, "Via", via.p);
+	ret = via.failed ? -1 : 0;
+	buf_free(&via);
+	return (ret);
+}
+
+/* -1: out of memory, and some of a->fields may be missing. */
+static int
 add_headers(struct MHD_Response *resp, const struct answer *a,
     const struct httpd *h)
 {
@@ -172,8 +225,11 @@ add_headers(struct MHD_Response *resp, const struct answer *a,
 	for (i = 0; i < a->nheader; i++)
 		(void)MHD_add_response_header(resp, a->header[i].name,
 		    a->header[i].value);
+	if (a->fields != NULL)
+		return (add_fields(resp, a->fields, via));
 	if (via != NULL)
 		(void)MHD_add_response_header(resp, "Via", via);
+	return (0);
 }
 
 void
@@ -192,8 +248,11 @@ httpd_reply(struct httpd_request *r, const struct answer *a,
 	/* Without memory for it the connection is cut, see httpd_answer(). */
 	r->response = response_new(r, a, body);
 	httpd_body_destroy(body);
-	if (r->response != NULL)
-		add_headers(r->response, a, r->httpd);
+	if (r->response != NULL &&
+	    add_headers(r->response, a, r->httpd) == -1) {
+		MHD_destroy_response(r->response);
+		r->response = NULL;
+	}
 }
 
 void
@@ -223,13 +282,17 @@ httpd_prepare(const struct httpd_request *r, const struct answer *a,
 		free(q);
 		return (NULL);
 	}
+	if (add_headers(q->response, a, r->httpd) == -1) {
+		MHD_destroy_response(q->response);
+		free(q);
+		return (NULL);
+	}
 	q->magic = PREPARED_MAGIC;
 	atomic_init(&q->refs, 1);
 	q->status = a->status;
 	q->length = a->send_body ? a->length : 0;
 	q->release = release;
 	q->arg = arg;
-	add_headers(q->response, a, r->httpd);
 	return (q);
 }
 

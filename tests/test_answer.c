@@ -347,6 +347,74 @@ tells_how_to_cache(void **state)
 	assert_null(header(&a, "Accept-Ranges"));
 }
 
+/* 8.8.1: what does not differ whenever the content does names no parts. */
+static void
+knows_weak_validators(void **state)
+{
+	static const struct {
+		const char		*section;
+		struct http_fields	 q;
+		unsigned		 tag, time;	/* status, where that is weak */
+	} cases[] = {
+		{ "13.1.1", { .if_match = "\"tag\"" }, 412, 200 },
+		{ "13.1.1 star", { .if_match = "*" }, 200, 200 },
+		{ "13.1.2", { .if_none_match = "\"tag\"" }, 304, 304 },
+		{ "13.1.2 weak", { .if_none_match = "W/\"tag\"" }, 304, 304 },
+		{ "13.1.3", { .if_modified_since = DATE }, 304, 304 },
+		{ "13.1.4", { .if_unmodified_since = EARLIER }, 412, 412 },
+		{ "14.2", { .range = "bytes=0-1" }, 206, 206 },
+		{ "13.1.5 tag", { .range = "bytes=0-1",
+		    .if_range = "\"tag\"" }, 200, 206 },
+		{ "13.1.5 weak tag", { .range = "bytes=0-1",
+		    .if_range = "W/\"tag\"" }, 200, 200 },
+		{ "13.1.5 date", { .range = "bytes=0-1", .if_range = DATE },
+		    206, 200 },
+	};
+	struct answer_file tag = file, time = file;
+	struct answer a;
+	size_t i;
+
+	(void)state;
+	tag.weak_etag = time.weak_time = true;
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		answer_file(&a, HTTP_GET, &cases[i].q, &time);
+		check_status(cases[i].section, a.status, cases[i].time);
+		check_shape(&a, HTTP_GET);
+		answer_file(&a, HTTP_GET, &cases[i].q, &tag);
+		check_status(cases[i].section, a.status, cases[i].tag);
+		if (a.status < 400)
+			assert_string_equal(header(&a, "ETag"), "W/\"tag\"");
+	}
+}
+
+/* Of another server's file: what that said goes into `fields`, or instead of our
+ * own words. */
+static void
+leaves_headers_to_others(void **state)
+{
+	struct http_fields q = { .range = NULL };
+	struct answer_file f = file;
+	struct answer a;
+
+	(void)state;
+	a.fields = "left over";
+	f.immutable = true;
+	f.cache_control = "max-age=5, private";
+	answer_file(&a, HTTP_GET, &q, &f);
+	assert_null(a.fields);
+	assert_string_equal(header(&a, "Cache-Control"), "max-age=5, private");
+	f.cache_control = "";
+	f.type = NULL;
+	answer_file(&a, HTTP_GET, &q, &f);
+	assert_int_equal(a.status, 200);
+	assert_null(header(&a, "Cache-Control"));
+	assert_null(header(&a, "Content-Type"));
+	a.fields = "left over";
+	answer_status(&a, 503, 0);
+	assert_null(a.fields);
+	assert_string_equal(header(&a, "Cache-Control"), "no-store");
+}
+
 /* 8.4, 12.5.5, 15.4.5: what 200 and 304 tell of it; ranges would be of bytes that
  * another time may be others. */
 static void
@@ -413,6 +481,8 @@ main(void)
 		cmocka_unit_test(honours_if_range),
 		cmocka_unit_test(does_without_validators),
 		cmocka_unit_test(tells_how_to_cache),
+		cmocka_unit_test(knows_weak_validators),
+		cmocka_unit_test(leaves_headers_to_others),
 		cmocka_unit_test(tells_of_codings),
 		cmocka_unit_test(limits_headers),
 	};

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "proto/address.h"
+#include "proto/buf.h"
 #include "proto/clock.h"
 #include "proto/fd.h"
 #include "proto/httpd.h"
@@ -182,6 +183,35 @@ reply_upload(struct httpd_request *r)
 }
 
 static void
+note_field(void *arg, const char *name, const char *value)
+{
+
+	(void)buf_addf(arg, "%s=%s|", name, value);
+}
+
+/* The request's fields as the body, between fields of another server. */
+static void
+reply_fields(struct httpd_request *r)
+{
+	struct buf b = BUF_INIT(4096);
+	struct answer_file f = { .time = -1, .cache_control = "" };
+	struct httpd_body *body;
+	struct answer a;
+
+	httpd_each_field(r, note_field, &b);
+	assert_false(b.failed);
+	f.size = b.len;
+	answer_file(&a, httpd_method(r), httpd_fields(r), &f);
+	a.fields = strcmp(httpd_target(r), "/fields/via") == 0 ?
+	    "via: 1.0 far\nVia:1.1 near\n" :
+	    "Date: Sun, 09 Sep 2001 01:46:40 GMT\nX-Twice: 1\nX-Twice: 2\n"
+	    "Empty:\nno field\nX-Tab: \tone\ttwo\nContent-Type: text/x";
+	body = httpd_body_copy(b.p, b.len);
+	buf_free(&b);
+	httpd_reply(r, &a, &body);
+}
+
+static void
 handler(void *arg, struct httpd_request *r)
 {
 	struct answer_file f = { .size = BIG, .time = 1000000000,
@@ -209,6 +239,10 @@ handler(void *arg, struct httpd_request *r)
 	}
 	if (strcmp(t, "/absent") == 0) {
 		httpd_reply_status(r, 404, 0);
+		return;
+	}
+	if (strncmp(t, "/fields", 7) == 0) {
+		reply_fields(r);
 		return;
 	}
 	if (strcmp(t, "/mem") == 0) {
@@ -372,6 +406,58 @@ sends_no_body_for_head_and_304(void **state)
 		get(&w, "/mem", "");	/* still in step */
 		expect(&w, 200, TEXT, strlen(TEXT));
 	}
+	web_close(&w);
+}
+
+/* Of a field's lines: how many there are. */
+static int
+count_lines(const struct web_answer *a, const char *start)
+{
+	const char *p;
+	int n = 0;
+
+	for (p = a->head; (p = strcasestr(p, start)) != NULL; p++)
+		n++;
+	return (n);
+}
+
+static void
+passes_fields_on(void **state)
+{
+	static const char sent[] = "X-One: a b\r\nx-two:\r\nX-One: c\r\n"
+	    "Range: lines=1-2\r\n";
+	static const char seen[] =
+	    "Host=a|X-One=a b|x-two=|X-One=c|Range=lines=1-2|";
+	struct web_answer a;
+	char value[512];
+	struct web w;
+
+	(void)state;
+	web_open(&w, port);
+	get(&w, "/fields", sent);
+	web_read(&w, &a, false);
+	assert_int_equal(a.status, 200);
+	assert_string_equal(a.body, seen);
+	assert_int_equal(count_lines(&a, "\r\nDate:"), 1);
+	assert_string_equal(web_field(&a, "Date", value),
+	    "Sun, 09 Sep 2001 01:46:40 GMT");
+	assert_int_equal(count_lines(&a, "\r\nContent-Type:"), 1);
+	assert_string_equal(web_field(&a, "Content-Type", value), "text/x");
+	assert_non_null(strstr(a.head, "\r\nX-Twice: 1\r\nX-Twice: 2\r\n"));
+	assert_string_equal(web_field(&a, "X-Tab", value), "one two");
+	assert_string_equal(web_field(&a, "Via", value), "1.1 test");
+	assert_null(web_field(&a, "Empty", value));
+	assert_null(web_field(&a, "Cache-Control", value));
+	web_free(&a);
+	get(&w, "/fields/via", "");
+	web_read(&w, &a, false);
+	assert_int_equal(count_lines(&a, "\r\nVia:"), 1);
+	assert_string_equal(web_field(&a, "Via", value),
+	    "1.0 far, 1.1 near, 1.1 test");
+	assert_int_equal(count_lines(&a, "\r\nDate:"), 1);
+	web_free(&a);
+	get(&w, "/mem", "");		/* nothing stays */
+	expect(&w, 200, TEXT, strlen(TEXT));
 	web_close(&w);
 }
 
@@ -1079,6 +1165,7 @@ main(void)
 		cmocka_unit_test(keeps_connections),
 		cmocka_unit_test(answers_pipelined_requests_in_order),
 		cmocka_unit_test(sends_no_body_for_head_and_304),
+		cmocka_unit_test(passes_fields_on),
 		cmocka_unit_test(sends_ranges_of_every_kind_of_body),
 		cmocka_unit_test(streams_with_thousands_of_waits),
 		cmocka_unit_test(serves_a_hundred_clients),
