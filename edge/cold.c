@@ -4,7 +4,7 @@
  * to memory; of a large one whose pages are not there, they read a window ahead
  * of the client, so that what an HTTP thread then reads comes from the page
  * cache.  Large slices that are mapped already are looked at by a thread that
- * does nothing else, so that they wait for no disk if they need none.  serve.c
+ * does nothing else, so that they wait for no disk if they need none.  bytes.c
  * begins and ends all of them on HTTP threads.
  *
  * Locks: a cold's lock, then the pool's.  wake() is called under the cold's.

@@ -49,6 +49,7 @@ struct edge {
 	struct upstreams	*upstreams;
 	struct fills		*fills;
 	struct cold_pool	*cold;
+	struct bytes_source	 bytes;
 	struct edge_scrub		*scrub;
 	struct leases		*leases;
 	struct site		*site;
@@ -200,6 +201,7 @@ open_stores(struct edge *e)
 		err(1, "fills");
 	if ((e->cold = cold_pool_new()) == NULL)
 		err(1, "cold pool");
+	bytes_source_init(&e->bytes, e->store, e->fills, e->cold);
 	if ((e->scrub = edge_scrub_start(e->store, c->scrub_rate)) == NULL)
 		err(1, "scrub");
 }
@@ -247,8 +249,8 @@ static void
 make_site(struct edge *e)
 {
 	struct edge_serve_conf sc = {
-		.name = e->conf->name, .trust = e->trust, .store = e->store,
-		.fills = e->fills, .cold = e->cold, .upstreams = e->upstreams,
+		.name = e->conf->name, .trust = e->trust, .bytes = &e->bytes,
+		.upstreams = e->upstreams,
 		.refuse = stale_refused(e->conf), .grace = e->conf->grace,
 	};
 	struct follow_conf fc = {

@@ -1,41 +1,25 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What an edge adds to the address space of proto/serve.c: bytes from the blob
- * store or from a fill, whether an answer is up to date, and what is done about
- * paths that no set has.  HTTP threads run it, inside a view of the site, so
- * nothing here waits: a request that must is called again.
+ * What an edge adds to the address space of proto/serve.c: a published file's bytes
+ * (bytes.c), whether an answer is up to date, and what is done about paths that no
+ * set has.  HTTP threads run it, inside a view of the site, so nothing here waits:
+ * a request that must is called again.
  */
-#include <sys/param.h>
-
-#include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
-#include "edge/cold.h"
 #include "edge/memory.h"
 #include "edge/serve.h"
 #include "edge/status.h"
 #include "proto/check.h"
 #include "proto/clock.h"
-#include "proto/limits.h"
 
 #define	SERVE_MAGIC	0x65736572
 #define	STATE_MAGIC	0x65737374
 #define	UNSERVED_RETRY_S 5
 #define	CURIOUS_MS	1000		/* for a blob that nothing names yet */
 #define	VAIN_MS		5000		/* not again, when it did not come */
-
-/*
- * A large body is sent from a mapping while there are few of them, and by
- * sendfile(2) when there are many: sockets then hold no copy of what waits to be
- * sent, which costs a sixth of the CPU time at 256 downloads (integration/bench,
- * 10M/256).  For readers who keep up, the copy is cheaper (tests/bench_body.c).
- * Each takes a descriptor, so a part of those that connections leave.
- */
-#define	LARGE_FEW	4u
-#define	LARGE_MANY	256u
 
 struct edge_serve {
 	unsigned		 magic;
@@ -47,22 +31,14 @@ struct edge_serve {
 	_Atomic(struct link *)	 link;
 	atomic_bool		 refuse;
 	_Atomic int64_t		 grace;
-	_Atomic uint64_t	 hits, misses;
 	_Atomic int64_t		 vain_ms;	/* see get_unknown_blob() */
-	atomic_uint		 large;		/* bodies being sent */
-	unsigned		 large_max;	/* by sendfile(2) */
 };
 
 /* Of one request between its calls. */
 struct state {
 	unsigned		 magic;
 	struct edge_serve	*serve;
-	struct fill_reader	*reader;	/* NULL: no fill */
-	struct cold		*cold;		/* NULL: no wait for the disk */
-	struct memory		*large;		/* being sent, or NULL */
-	struct digest		 digest;	/* what they read: */
-	uint64_t		 offset, length;
-	bool			 again;		/* looked after a failed fill */
+	struct bytes		 bytes;
 	struct waiter		 waiter;	/* for a poll */
 	struct waiter		 curious;	/* for news of a blob, since: */
 	int64_t			 curious_ms;	/* 0: not yet */
@@ -79,7 +55,7 @@ read_document(void *arg, const struct digest *d, uint64_t size)
 	char *p;
 
 	CHECK_OBJ(e, SERVE_MAGIC);
-	if ((b = blob_get(e->conf.store, d, size)) == NULL)
+	if ((b = blob_get(e->conf.bytes->store, d, size)) == NULL)
 		return (NULL);
 	p = blob_slurp(b, &len);
 	blob_put(&b);
@@ -112,7 +88,6 @@ edge_serve_new(const struct edge_serve_conf *c)
 	}
 	e->started_ms = clock_boot_ms();
 	atomic_store(&e->vain_ms, e->started_ms - VAIN_MS);
-	e->large_max = MIN(LARGE_MANY, limits_spare_files() / 4);
 	edge_serve_configure(e, c->refuse, c->grace);
 	return (e);
 }
@@ -161,12 +136,7 @@ state_release(void *p)
 	struct state *st = p;
 
 	CHECK_OBJ(st, STATE_MAGIC);
-	fill_reader_destroy(&st->reader);
-	cold_destroy(&st->cold);
-	if (st->large != NULL) {
-		(void)atomic_fetch_sub(&st->serve->large, 1);
-		memory_unref(st->large);
-	}
+	bytes_release(&st->bytes);
 	follow_forget(st->serve->follow, &st->waiter);
 	follow_await_not(st->serve->follow, &st->curious);
 	sync_forget(follow_sync(st->serve->follow), &st->coming);
@@ -201,241 +171,12 @@ state_get(struct edge_serve *e, struct httpd_request *r)
 	return (st);
 }
 
-static ssize_t
-stream_read(void *reader, uint64_t off, void *p, size_t max)
+static struct bytes *
+place_bytes(void *arg, struct httpd_request *r)
 {
+	struct state *st = state_get(arg, r);
 
-	return (fill_reader_read(reader, off, p, max));
-}
-
-static void
-stream_release(void *reader)
-{
-	struct fill_reader *r = reader;
-
-	fill_reader_destroy(&r);
-}
-
-/* RFC 9111, 5.2.1.7: among the directives, and not as part of another. */
-static bool
-only_if_cached(const struct http_fields *q)
-{
-	static const char word[] = "only-if-cached";
-	const char *p = q->cache_control;
-
-	while (p != NULL && *p != '\0') {
-		p += strspn(p, " \t,");
-		if (strncasecmp(p, word, sizeof(word) - 1) == 0 &&
-		    strchr(" \t,", p[sizeof(word) - 1]) != NULL)
-			return (true);
-		p += strcspn(p, ",");
-	}
-	return (false);
-}
-
-/* What the request's state reads. */
-static void
-state_reads(struct state *st, const struct serve_file *f,
-    const struct answer *a)
-{
-
-	st->digest = *f->digest;
-	st->offset = a->offset;
-	st->length = a->length;
-}
-
-/* A switch while the request waited may have changed what is asked for (G1):
- * then what it waited for is of no use any more. */
-static void
-drop_others(struct state *st, const struct serve_file *f,
-    const struct answer *a)
-{
-
-	if (digest_eq(&st->digest, f->digest) && st->offset == a->offset &&
-	    st->length == a->length)
-		return;
-	fill_reader_destroy(&st->reader);
-	cold_destroy(&st->cold);
-}
-
-/* Bytes that are in memory.  Takes *m over. */
-static enum serve_got
-get_memory(struct state *st, struct memory **m, const struct answer *a,
-    struct serve_body *out)
-{
-	unsigned others;
-	int fd = -1;
-
-	if (a->length > MEMORY_ASK) {
-		CHECK(st->large == NULL);
-		st->large = memory_ref(*m);
-		others = atomic_fetch_add(&st->serve->large, 1);
-		if (others >= LARGE_FEW && others < st->serve->large_max)
-			fd = memory_file(*m);
-	}
-	out->hit = true;
-	if (fd == -1)
-		out->body = memory_body(m);
-	else {
-		out->body = httpd_body_fd(&fd);
-		memory_unref(*m);
-		*m = NULL;
-	}
-	return (out->body == NULL ? SERVE_UNAVAILABLE : SERVE_BODY);
-}
-
-/* Loading small ones verifies them; the rest of what is not verified yet is a
- * fill's, which looks at what is there first. */
-static bool
-is_usable(const struct blob *b, uint64_t size)
-{
-
-	return (size <= MEMORY_COPY_MAX || blob_checked(b));
-}
-
-/* From the store, if need be after a wait for the disk.  SERVE_NOT_HERE: it is
- * not there, or not verified (or was found bad and dropped). */
-static enum serve_got
-get_hit(struct edge_serve *e, struct httpd_request *r,
-    const struct serve_file *f, const struct answer *a, struct serve_body *out)
-{
-	struct state *st;
-	struct memory *m;
-	struct blob *b;
-
-	out->hit = true;
-	m = memory_get(e->conf.store, f->digest, f->size);
-	if (m != NULL && memory_at_once(m, a->offset, a->length)) {
-		out->body = memory_body(&m);
-		return (out->body == NULL ? SERVE_UNAVAILABLE : SERVE_BODY);
-	}
-	b = blob_get(e->conf.store, f->digest, f->size);
-	if (b == NULL || !is_usable(b, f->size)) {
-		memory_unref(m);
-		blob_put(&b);
-		return (SERVE_NOT_HERE);
-	}
-	if ((st = state_get(e, r)) == NULL) {
-		memory_unref(m);
-		blob_put(&b);
-		return (SERVE_UNAVAILABLE);
-	}
-	if (m != NULL && memory_seen(m) &&
-	    atomic_load(&e->large) >= LARGE_FEW) {
-		blob_put(&b);
-		return (get_memory(st, &m, a, out));
-	}
-	st->cold = cold_new(e->conf.cold, &b, &m, a->offset, a->length, wake,
-	    r);
-	if (st->cold == NULL)
-		return (SERVE_UNAVAILABLE);
-	state_reads(st, f, a);
-	httpd_wait(r);
-	return (SERVE_WAITING);
-}
-
-/* What the request's wait for the disk has come to. */
-static enum serve_got
-get_cold(struct state *st, struct httpd_request *r, const struct answer *a,
-    struct serve_body *out)
-{
-	struct memory *m;
-
-	switch (cold_state(st->cold)) {
-	case COLD_WAIT:
-		httpd_wait(r);
-		return (SERVE_WAITING);
-	case COLD_READY:
-		if ((m = cold_memory(&st->cold)) != NULL)
-			return (get_memory(st, &m, a, out));
-		out->hit = true;
-		out->body = cold_body(&st->cold);
-		return (out->body == NULL ? SERVE_UNAVAILABLE : SERVE_BODY);
-	case COLD_FAILED:
-		break;
-	}
-	cold_destroy(&st->cold);
-	return (SERVE_NOT_HERE);
-}
-
-/* Begins a fill, or joins one.  -1: out of memory. */
-static int
-new_reader(struct edge_serve *e, struct httpd_request *r,
-    const struct serve_file *f, const struct answer *a)
-{
-	struct fill_want want = {
-		.digest = *f->digest, .size = f->size, .rows = f->rows,
-		.set = f->set[0] != '\0' ? f->set : NULL, .path = f->path,
-	};
-	struct state *st;
-
-	if ((st = state_get(e, r)) == NULL ||
-	    (st->reader = fill_reader_new(e->conf.fills, &want, a->offset,
-	    a->length, wake, r)) == NULL)
-		return (-1);
-	state_reads(st, f, a);
-	return (0);
-}
-
-/* What the request's fill has come to. */
-static enum serve_got
-get_filled(struct state *st, struct httpd_request *r, struct serve_body *out)
-{
-
-	switch (fill_reader_state(st->reader)) {
-	case FILL_WAIT:
-		httpd_wait(r);
-		return (SERVE_WAITING);
-	case FILL_READY:
-		out->hit = fill_reader_hit(st->reader);
-		out->collapsed = !out->hit &&
-		    fill_reader_collapsed(st->reader);
-		out->body = httpd_body_stream(stream_read, stream_release,
-		    st->reader);
-		if (out->body == NULL)
-			return (SERVE_UNAVAILABLE);
-		st->reader = NULL;	/* the body's now */
-		return (SERVE_BODY);
-	case FILL_FAILED:
-		break;
-	}
-	fill_reader_destroy(&st->reader);
-	return (SERVE_UNAVAILABLE);
-}
-
-static enum serve_got
-find_file(struct edge_serve *e, struct httpd_request *r,
-    const struct serve_file *f, const struct answer *a, struct serve_body *out)
-{
-	struct state *st = httpd_state(r);
-	enum serve_got got;
-
-	if (st != NULL)
-		drop_others(st, f, a);
-	if (st == NULL || st->reader == NULL) {
-		got = st != NULL && st->cold != NULL ?
-		    get_cold(st, r, a, out) : get_hit(e, r, f, a, out);
-		if (got != SERVE_NOT_HERE)
-			return (got);
-		if (only_if_cached(httpd_fields(r)) &&
-		    !blob_have(e->conf.store, f->digest))
-			return (SERVE_NOT_HERE);
-		if (new_reader(e, r, f, a) == -1)
-			return (SERVE_UNAVAILABLE);
-		st = httpd_state(r);
-		if (!fill_reader_hit(st->reader))
-			atomic_fetch_add_explicit(&e->misses, 1,
-			    memory_order_relaxed);
-	}
-	got = get_filled(st, r, out);
-	/* It may be complete by another's fill that ended in between.  Once: what
-	 * is there but cannot be opened makes fills fail as well. */
-	if (got == SERVE_UNAVAILABLE && !st->again) {
-		st->again = true;
-		if ((got = get_hit(e, r, f, a, out)) == SERVE_NOT_HERE)
-			got = SERVE_UNAVAILABLE;
-	}
-	return (got);
+	return (st == NULL ? NULL : &st->bytes);
 }
 
 static enum serve_got
@@ -443,11 +184,17 @@ get_file(void *arg, struct httpd_request *r, const struct serve_file *f,
     const struct answer *a, struct serve_body *out)
 {
 	struct edge_serve *e = arg;
-	enum serve_got got = find_file(e, r, f, a, out);
+	struct bytes_user u = {
+		.source = e->conf.bytes, .place = place_bytes, .arg = e,
+	};
+	struct fill_want want = {
+		.digest = *f->digest, .size = f->size, .rows = f->rows,
+		.set = f->set[0] != '\0' ? f->set : NULL, .path = f->path,
+	};
+	struct state *st = httpd_state(r);
 
-	if (got == SERVE_BODY && out->hit)
-		atomic_fetch_add_explicit(&e->hits, 1, memory_order_relaxed);
-	return (got);
+	return (bytes_get(&u, st == NULL ? NULL : &st->bytes, r, &want, a,
+	    out));
 }
 
 static struct httpd_prepared *
@@ -458,9 +205,10 @@ get_made(void *arg, const struct serve_file *f, const struct answer *a)
 	struct edge_serve *e = arg;
 	struct httpd_prepared *p;
 
-	p = memory_made(e->conf.store, f->digest, f->size, &key, a->send_body);
+	p = memory_made(e->conf.bytes->store, f->digest, f->size, &key,
+	    a->send_body);
 	if (p != NULL && a->status == 200)
-		atomic_fetch_add_explicit(&e->hits, 1, memory_order_relaxed);
+		bytes_hit(e->conf.bytes);
 	return (p);
 }
 
@@ -476,7 +224,7 @@ keep_made(void *arg, struct httpd_request *r, const struct serve_file *f,
 	struct httpd_prepared *p;
 	struct memory *m;
 
-	if ((m = memory_get(e->conf.store, f->digest, f->size)) == NULL)
+	if ((m = memory_get(e->conf.bytes->store, f->digest, f->size)) == NULL)
 		return;
 	p = a->send_body && !memory_at_once(m, 0, f->size) ? NULL :
 	    httpd_prepare(r, a, memory_bytes(m), memory_unref, m);
@@ -550,7 +298,7 @@ get_unknown_blob(void *arg, struct httpd_request *r, const struct digest *d)
 	struct state *st;
 	bool waits;
 
-	if (only_if_cached(httpd_fields(r)) || (st = state_get(e, r)) == NULL)
+	if (bytes_only_if_cached(r) || (st = state_get(e, r)) == NULL)
 		return (false);
 	/* It may be called again without a wake. */
 	follow_await_not(e->follow, &st->curious);
@@ -587,7 +335,7 @@ get_coming(void *arg, struct httpd_request *r, const struct digest *d)
 	struct state *st;
 
 	if (!sync_is_coming(follow_sync(e->follow), d) ||
-	    only_if_cached(httpd_fields(r)) || (st = state_get(e, r)) == NULL)
+	    bytes_only_if_cached(r) || (st = state_get(e, r)) == NULL)
 		return (false);
 	if (!sync_await(follow_sync(e->follow), d, &st->coming))
 		return (false);
@@ -602,11 +350,11 @@ get_status(void *arg, size_t *len)
 	struct edge_status s = {
 		.name = e->conf.name, .started_ms = e->started_ms,
 		.site = e->conf.site, .trust = e->conf.trust,
-		.store = e->conf.store, .fills = e->conf.fills,
+		.store = e->conf.bytes->store, .fills = e->conf.bytes->fills,
 		.upstreams = e->conf.upstreams, .leases = e->conf.leases,
 		.follow = e->follow, .httpd = atomic_load(&e->httpd),
-		.link = atomic_load(&e->link), .hits = atomic_load(&e->hits),
-		.misses = atomic_load(&e->misses),
+		.link = atomic_load(&e->link), .hits = atomic_load(&e->conf.bytes->hits),
+		.misses = atomic_load(&e->conf.bytes->misses),
 	};
 
 	coder_stats(e->coder, &s.coded);
@@ -642,11 +390,11 @@ edge_serve_counters(void *arg, struct renew *r)
 
 	if (h != NULL)
 		httpd_stats(h, &http);
-	blob_store_stats(e->conf.store, &blobs);
-	fills_stats(e->conf.fills, &fills);
+	blob_store_stats(e->conf.bytes->store, &blobs);
+	fills_stats(e->conf.bytes->fills, &fills);
 	r->counters.requests = http.requests;
-	r->counters.hits = atomic_load(&e->hits);
-	r->counters.misses = atomic_load(&e->misses);
+	r->counters.hits = atomic_load(&e->conf.bytes->hits);
+	r->counters.misses = atomic_load(&e->conf.bytes->misses);
 	r->counters.fills = fills.done;
 	r->counters.fill_bytes = edge_status_fill_bytes(e->conf.upstreams);
 	r->counters.cache_bytes = blobs.bytes;

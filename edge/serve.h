@@ -5,19 +5,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "edge/bytes.h"
 #include "edge/follow.h"
 #include "proto/serve.h"
 
-/* An edge's end of proto/serve.h: where bytes come from, what is up to date. */
+/* An edge's end of proto/serve.h: which bytes, and whether they are up to date. */
 struct edge_serve;
 
 struct edge_serve_conf {		/* borrowed */
 	const char		*name;		/* of the edge; may be NULL */
 	struct site		*site;
 	struct trust		*trust;
-	struct blob_store	*store;
-	struct fills		*fills;
-	struct cold_pool	*cold;
+	struct bytes_source	*bytes;
 	struct upstreams	*upstreams;
 	struct leases		*leases;
 	bool			 refuse;	/* stale = "refuse" */

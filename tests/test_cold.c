@@ -56,7 +56,7 @@ wake(void *r)
 	httpd_wake(r);
 }
 
-/* As edge/serve.c does it, without fills. */
+/* As edge/bytes.c does it, without fills. */
 static void
 handler(void *arg, struct httpd_request *r)
 {
