@@ -61,7 +61,8 @@ EDGE =		edge/blob.c edge/blob_folders.c edge/blob_partial.c \
 		edge/unstored.c edge/upstream.c edge/waiters.c edge/walk.c \
 		edge/warm.c
 TESTS =		tests/test_accesslog.c tests/test_announce.c \
-		tests/test_answer.c tests/test_blob.c tests/test_coder.c tests/test_cold.c \
+		tests/test_answer.c tests/test_blob.c tests/test_bytes.c \
+		tests/test_coder.c tests/test_cold.c \
 		tests/test_config.c tests/test_daemon.c tests/test_fill.c \
 		tests/test_framing.c tests/test_head.c tests/test_httpd.c tests/test_keycmd.c \
 		tests/test_keys.c tests/test_lease.c tests/test_manifest.c \

@@ -285,7 +285,7 @@ find(const struct bytes_user *u, struct bytes *b, struct httpd_request *r,
 		    get_cold(b, r, a, out) : get_hit(u, r, w, a, out);
 		if (got != SERVE_NOT_HERE)
 			return (got);
-		if (bytes_only_if_cached(r) &&
+		if ((w->local || bytes_only_if_cached(r)) &&
 		    !blob_have(u->source->store, &w->digest))
 			return (SERVE_NOT_HERE);
 		if ((b = new_reader(u, r, w, a)) == NULL)
@@ -298,7 +298,7 @@ find(const struct bytes_user *u, struct bytes *b, struct httpd_request *r,
 		b->again = true;
 		got = get_hit(u, r, w, a, out);
 	}
-	return (got == SERVE_NOT_HERE ? SERVE_UNAVAILABLE : got);
+	return (got == SERVE_NOT_HERE && !w->local ? SERVE_UNAVAILABLE : got);
 }
 
 enum serve_got

@@ -58,7 +58,8 @@ struct bytes_user {
  * The body of a's slice (a->length > 0) of the blob that w names, see struct
  * serve.  b: what place() made in an earlier call for this request, or NULL.  A
  * fill is begun or joined where the store does not have it, but not for a request
- * that says only-if-cached.
+ * that says only-if-cached.  w->local: the store alone is asked; SERVE_NOT_HERE
+ * is then also what it had and was found bad.
  */
 enum serve_got bytes_get(const struct bytes_user *u, struct bytes *b,
 	    struct httpd_request *r, const struct fill_want *w,

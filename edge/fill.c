@@ -71,6 +71,7 @@ fill_new(struct fills *f, const struct fill_want *w)
 	fl->size = w->size;
 	fl->stored = blob_have(f->store, &w->digest);
 	fl->on_disk = fl->stored || blob_partial_have(f->store, &w->digest);
+	fl->local = w->local;
 	fl->fd = -1;
 	atomic_init(&fl->refs, 1);
 	(void)pthread_mutex_init(&fl->lock, NULL);
@@ -165,7 +166,7 @@ fill_unstore(struct fill *fl)
 	if (fl->unstored != NULL)
 		return (true);
 	/* What is verified as a whole only must be somewhere until then. */
-	if (fl->unit > CHUNK_SIZE)
+	if (fl->unit > CHUNK_SIZE || fl->local)
 		return (false);
 	if (atomic_fetch_add(&f->nunstored, 1) >= UNSTORED_FILLS ||
 	    (fl->unstored = unstored_new()) == NULL) {
@@ -373,7 +374,8 @@ open_fill(struct fill *fl)
 	fill_leave(fl);
 }
 
-/* Another fill of the same digest has the partial file still.  Locked. */
+/* Another fill of the same digest has the partial file still, or will drop what is
+ * bad.  Locked. */
 static bool
 has_elder(const struct fill *fl)
 {
@@ -384,7 +386,7 @@ has_elder(const struct fill *fl)
 		if (!digest_eq(&e->digest, &fl->digest))
 			continue;
 		(void)pthread_mutex_lock(&e->lock);
-		has = e->partial;
+		has = e->partial || e->local;
 		(void)pthread_mutex_unlock(&e->lock);
 	}
 	return (has);
@@ -575,15 +577,17 @@ enum place { PLACE_NONE, PLACE_TAKEN, PLACE_FULL };
 
 /* A new reader's place there, and its reference.  Locked. */
 static enum place
-take_place(struct fill *fl, uint64_t size, bool urgent, unsigned max)
+take_place(struct fill *fl, const struct fill_want *w, bool urgent,
+    unsigned max)
 {
 	enum place place = PLACE_NONE;
 
 	(void)pthread_mutex_lock(&fl->lock);
-	if (fl->stage == STAGE_FAILED || (fl->unstored != NULL && (urgent ||
+	if (fl->stage == STAGE_FAILED || (fl->local && !w->local) ||
+	    (fl->unstored != NULL && (urgent ||
 	    clock_boot_ms() - fl->unstored_ms >= UNSTORED_MS)))
 		;
-	else if (fl->size != size || (fl->nreader >= max && !urgent))
+	else if (fl->size != w->size || (fl->nreader >= max && !urgent))
 		place = PLACE_FULL;
 	else {
 		place = PLACE_TAKEN;
@@ -607,7 +611,7 @@ find_or_start(struct fills *f, const struct fill_want *w, bool urgent,
 		return (NULL);
 	LIST_FOREACH(fl, &f->bucket[w->digest.b[0]], chain)
 		if (digest_eq(&fl->digest, &w->digest) && (place =
-		    take_place(fl, w->size, urgent, f->max_clients)) !=
+		    take_place(fl, w, urgent, f->max_clients)) !=
 		    PLACE_NONE)
 			break;
 	if (place == PLACE_FULL)

@@ -43,6 +43,9 @@ struct fill_want {			/* all copied */
 	uint64_t	 size;
 	const uint8_t	*rows;		/* chunk_rows(size); NULL: whole */
 	const char	*set, *path;	/* NULL: not known */
+	/* No upstream is asked: what the store has is verified, and dropped
+	 * where it is bad. */
+	bool		 local;
 };
 
 /*

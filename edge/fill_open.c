@@ -114,6 +114,22 @@ mark_all(struct fill *fl)
 
 enum opened { OPENED_NOTHING, OPENED, OPENED_IN_VAIN };
 
+/* A file that is not what it should be; the reference stays.  What is right of it
+ * is kept where the rest is fetched. */
+static bool
+reopen_blob(struct fill *fl, struct blob *b)
+{
+	struct blob *bad;
+
+	if (!fl->local)
+		return (blob_partial_reopen(b, fl->fd) == 0);
+	bad = blob_get(fills_store(fl->fills), &fl->digest, fl->size);
+	if (bad != NULL && !blob_checked(bad))
+		blob_drop(&bad);
+	blob_put(&bad);
+	return (false);
+}
+
 /* What looking at a stored file has come to. */
 static enum opened
 judge_blob(struct fill *fl, struct blob *b, bool looked)
@@ -131,7 +147,7 @@ judge_blob(struct fill *fl, struct blob *b, bool looked)
 		blob_set_checked(b);
 	if (!reopen)
 		return (opened);
-	reopen = blob_partial_reopen(b, fl->fd) == 0;
+	reopen = reopen_blob(fl, b);
 	(void)pthread_mutex_lock(&fl->lock);
 	fl->partial = reopen;
 	if (!reopen)
@@ -215,6 +231,8 @@ fill_open_file(struct fill *fl)
 	if (fl->size == 0 && !is_empty_digest(&fl->digest))
 		return ("an empty file has another digest");
 	opened = open_complete(fl);
+	if (fl->local && opened != OPENED)
+		return ("the store has no good one, and no upstream is asked");
 	if (opened == OPENED || (opened == OPENED_NOTHING && open_partial(fl)))
 		return (NULL);
 	(void)pthread_mutex_lock(&fl->lock);

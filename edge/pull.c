@@ -299,6 +299,7 @@ start(struct fill *fl, size_t piece, size_t most)
 	};
 	struct pull *pl, *other;
 
+	CHECK(!fl->local);		/* all is there, or it has failed */
 	if (fl->round == 0 && fl->tried == 0)
 		fl->round_ms = clock_boot_ms();
 	if (fl->unstored != NULL)

@@ -61,6 +61,7 @@ struct fill {
 	atomic_uint	 refs;
 	bool		 stored;	/* complete: to be verified only */
 	bool		 on_disk;	/* at least a part of it, likewise */
+	bool		 local;		/* no upstream is asked */
 	int		 fd;		/* set before STAGE_RUNNING */
 
 	/* fills->lock */

@@ -111,6 +111,54 @@ test_rotten_and_nobody_has_it(void **state)
 	bench_stop(&b);
 }
 
+/* What is verified without asking anybody: all of it, before a byte is read. */
+static void
+test_local(void **state)
+{
+	static const size_t sizes[] = { 1000, CHUNK_SIZE, MANY };
+	struct blob_stats st;
+	struct client c, d;
+	struct bench b;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		bench_start(&b, sizes[i], false, 1, (enum mode[]){ GOOD });
+		b.want.local = true;
+		assert_false(fetch_whole(&b));		/* not there */
+		assert_int_equal(b.server[0].gets, 0);
+		b.want.local = false;
+		assert_true(fetch_whole(&b));
+		assert_stored(&b);
+		restart_rotten(&b, SIZE_MAX);
+		b.want.local = true;
+		client_start(&c, &b, b.size - 1, 1);
+		client_read(&c, 1);
+		assert_int_equal(c.got, 1);
+		assert_true(fill_reader_hit(c.r));
+		client_end(&c);
+		wait_running(&b, 0);
+		assert_true(was_checked(&b));
+		restart_rotten(&b, b.size / 2);
+		client_start(&c, &b, 0, b.size);
+		/* Those who may ask upstreams are served all the same. */
+		b.want.local = false;
+		client_start(&d, &b, 0, b.size);
+		client_read(&c, b.size);
+		assert_true(c.failed && c.got == 0);
+		client_read(&d, b.size);
+		assert_int_equal(d.got, b.size);
+		client_end(&c);
+		client_end(&d);
+		assert_stored(&b);
+		assert_int_equal(b.server[0].sent, b.size);
+		blob_store_stats(b.store, &st);
+		assert_int_equal(st.dropped, 1);
+		assert_int_equal(st.partial, 0);
+		bench_stop(&b);
+	}
+}
+
 /* Whoever reads all of it, one after the other, finds it. */
 static void
 test_scrub(void **state)
@@ -152,6 +200,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_stored_is_verified_at_first_use),
 		cmocka_unit_test(test_rotten_and_nobody_has_it),
+		cmocka_unit_test(test_local),
 		cmocka_unit_test(test_scrub),
 	};
 
