@@ -23,13 +23,16 @@
 
 #define	MASTER_ROW(kind, section, key, field, def, restart) \
 	{ ZPL_##kind, section, key, offsetof(struct master_conf, field), \
-	    def, restart },
+	    def, restart, false },
 #define	EDGE_ROW(kind, section, key, field, def, restart) \
 	{ ZPL_##kind, section, key, offsetof(struct edge_conf, field), \
-	    def, restart },
+	    def, restart, false },
 #define	PKGCAST_ROW(kind, section, key, field, def, restart) \
 	{ ZPL_##kind, section, key, offsetof(struct pkgcast_conf, field), \
-	    def, restart },
+	    def, restart, false },
+#define	PLAIN_ROW(kind, section, key, field, def, restart) \
+	{ ZPL_##kind, section, key, offsetof(struct plain_conf, field), \
+	    def, restart, true },
 
 #define	MASTER_LIMIT(kind, section, key, field, def, restart) \
 	MASTER_ROW(kind, section, key, limits.field, def, restart)
@@ -44,10 +47,11 @@ static const struct zpl_key edge_keys[] = {
 	EDGE_KEYS(EDGE_ROW)
 	HTTP_KEYS(EDGE_LIMIT)
 	/* Of a section that repeats, the first key is needed in each. */
-	{ ZPL_MANY, "upstream", "url", 0, NULL, false },
-	{ ZPL_MANY, "upstream", "kind", 0, "master", false },
-	{ ZPL_MANY, "set", "name", 0, NULL, false },
+	{ ZPL_S, "upstream", "url", 0, NULL, false, true },
+	{ ZPL_S, "upstream", "kind", 0, "master", false, true },
+	PLAIN_KEYS(PLAIN_ROW)
 };
+static const struct zpl_key plain_keys[] = { PLAIN_KEYS(PLAIN_ROW) };
 static const struct zpl_key pkgcast_keys[] = { PKGCAST_KEYS(PKGCAST_ROW) };
 #define	NKEYS(a)	(sizeof(a) / sizeof((a)[0]))
 
@@ -153,8 +157,6 @@ take(const struct load *l, void *conf, const struct zpl_item *it)
 	case ZPL_T:
 		return (value_number(it, number_field(conf, it->key), l->file,
 		    l->err));
-	case ZPL_MANY:
-		break;
 	}
 	return (0);
 }
@@ -197,10 +199,11 @@ take_all(const struct load *l, void *conf, const struct zpl_key *keys,
 	(void)zpl_fail(l->err, l->file, 0, "out of memory");
 	for (i = 0; i < l->zpl->n; i++)
 		if (l->zpl->item[i].key != NULL &&
+		    !l->zpl->item[i].key->many &&
 		    take(l, conf, &l->zpl->item[i]) == -1)
 			return (-1);
 	for (i = 0; i < n; i++) {
-		if (keys[i].kind == ZPL_MANY || keys[i].def == NULL ||
+		if (keys[i].many || keys[i].def == NULL ||
 		    is_given(l->zpl, &keys[i]))
 			continue;
 		(void)snprintf(def, sizeof(def), "%s", keys[i].def);
@@ -211,12 +214,15 @@ take_all(const struct load *l, void *conf, const struct zpl_key *keys,
 	return (0);
 }
 
+/* many: fields of a section that repeats. */
 static void
-free_fields(void *conf, const struct zpl_key *keys, size_t n)
+free_fields(void *conf, const struct zpl_key *keys, size_t n, bool many)
 {
 	size_t i;
 
 	for (i = 0; i < n; i++) {
+		if (keys[i].many != many)
+			continue;
 		if (keys[i].kind == ZPL_S)
 			zpl_wipe(*text_field(conf, &keys[i]));
 		else if (keys[i].kind == ZPL_L)
@@ -279,35 +285,74 @@ take_upstream(const struct load *l, struct edge_conf *c,
 	    it->value));
 }
 
+/* Whether a name can stand beside that of another set, which may be NULL. */
 static int
-take_set(const struct load *l, struct edge_conf *c, const struct zpl_item *it)
+check_names(const struct load *l, const struct zpl_item *it, const char *other)
+{
+
+	if (other == NULL || !set_names_clash(other, it->value))
+		return (0);
+	if (strcmp(other, it->value) == 0)
+		return (zpl_fail(l->err, l->file, it->line,
+		    "set \"%.60s\" is given twice", it->value));
+	return (zpl_fail(l->err, l->file, it->line,
+	    "set \"%.60s\" cannot stand beside set \"%.60s\": one contains the other",
+	    it->value, other));
+}
+
+static int
+begin_plain(const struct load *l, struct edge_conf *c,
+    const struct zpl_item *it)
+{
+	struct plain_conf *p;
+
+	if (c->nplain == CONFIG_PLAIN)
+		return (zpl_fail(l->err, l->file, it->line,
+		    "more than %d sets with \"plain\"", CONFIG_PLAIN));
+	if ((p = realloc(c->plain, (c->nplain + 1) * sizeof(*p))) == NULL)
+		return (zpl_fail(l->err, l->file, it->line, "out of memory"));
+	c->plain = p;
+	c->plain[c->nplain++] = (struct plain_conf){
+	    .poll = CONFIG_PLAIN_POLL };
+	return (0);
+}
+
+/* A line of a set's section, which has a setting `plain` or has not. */
+static int
+take_set(const struct load *l, struct edge_conf *c, const struct zpl_item *it,
+    bool plain)
 {
 	size_t i;
 	char *s;
 
 	if (it->key == NULL)
-		return (0);
-	for (i = 0; i < c->sets.n; i++) {
-		if (strcmp(c->sets.v[i], it->value) == 0)
-			return (zpl_fail(l->err, l->file, it->line,
-			    "set \"%.60s\" is given twice", it->value));
-		if (set_names_clash(c->sets.v[i], it->value))
-			return (zpl_fail(l->err, l->file, it->line,
-			    "set \"%.60s\" cannot stand beside set \"%.60s\": one contains the other",
-			    it->value, c->sets.v[i]));
+		return (plain ? begin_plain(l, c, it) : 0);
+	if (strcmp(it->key->key, "name") == 0) {
+		for (i = 0; i < c->sets.n; i++)
+			if (check_names(l, it, c->sets.v[i]) == -1)
+				return (-1);
+		for (i = 0; i < c->nplain; i++)
+			if (check_names(l, it, c->plain[i].name) == -1)
+				return (-1);
 	}
+	if (plain)
+		return (take(l, &c->plain[c->nplain - 1], it));
+	if (strcmp(it->key->key, "name") != 0)
+		return (zpl_fail(l->err, l->file, it->line,
+		    "\"%s\" is only for a set with \"plain\": add the address where it is fetched",
+		    it->key->key));
 	if ((s = value_text(it, l->file, l->err)) == NULL)
 		return (-1);
 	return (list_add(&c->sets, &s));
 }
 
-/* Whether the section that begins at item i has its first key. */
+/* Whether the section that begins at item i has this key. */
 static bool
-section_complete(const struct zpl *z, size_t i, const char *key)
+section_has(const struct zpl *z, size_t i, const char *key)
 {
 
 	while (++i < z->n && z->item[i].key != NULL)
-		if (z->item[i].key->kind == ZPL_MANY &&
+		if (z->item[i].key->many &&
 		    strcmp(z->item[i].key->key, key) == 0)
 			return (true);
 	return (false);
@@ -318,7 +363,7 @@ take_repeated(const struct load *l, struct edge_conf *c)
 {
 	const struct zpl_item *it;
 	const char *first;
-	bool upstream;
+	bool upstream, plain = false;
 	size_t i;
 
 	for (i = 0; i < l->zpl->n; i++) {
@@ -327,11 +372,13 @@ take_repeated(const struct load *l, struct edge_conf *c)
 		if (!upstream && strcmp(it->section, "set") != 0)
 			continue;
 		first = upstream ? "url" : "name";
-		if (it->key == NULL && !section_complete(l->zpl, i, first))
+		if (it->key == NULL && !section_has(l->zpl, i, first))
 			return (zpl_fail(l->err, l->file, it->line,
 			    "section \"%s\" needs \"%s\"", it->section, first));
+		if (it->key == NULL)
+			plain = section_has(l->zpl, i, "plain");
 		if ((upstream ? take_upstream(l, c, it) :
-		    take_set(l, c, it)) == -1)
+		    take_set(l, c, it, plain)) == -1)
 			return (-1);
 	}
 	return (0);
@@ -365,11 +412,21 @@ check_link(const struct load *l, const struct edge_conf *c)
 	    needed[given].section));
 }
 
+bool
+config_published(const struct edge_conf *c)
+{
+
+	return (c->nplain == 0 || c->nupstream > 0 || c->root_key.n > 0 ||
+	    c->sets.n > 0 || c->curve_secret != NULL);
+}
+
 static int
 check_edge(const struct load *l, const struct edge_conf *c)
 {
 	size_t i;
 
+	if (!config_published(c))
+		return (check_link(l, c));
 	if (c->name == NULL)
 		return (zpl_fail(l->err, l->file, 0,
 		    "\"name\" is missing (this edge's name at its master)"));
@@ -487,7 +544,7 @@ config_master_destroy(struct master_conf **c)
 
 	if (*c == NULL)
 		return;
-	free_fields(*c, master_keys, NKEYS(master_keys));
+	free_fields(*c, master_keys, NKEYS(master_keys), false);
 	free(*c);
 	*c = NULL;
 }
@@ -499,10 +556,14 @@ config_edge_destroy(struct edge_conf **c)
 
 	if (*c == NULL)
 		return;
-	free_fields(*c, edge_keys, NKEYS(edge_keys));
+	free_fields(*c, edge_keys, NKEYS(edge_keys), false);
 	for (i = 0; i < (*c)->nupstream; i++)
 		free((*c)->upstream[i].url);
 	free((*c)->upstream);
+	for (i = 0; i < (*c)->nplain; i++)
+		free_fields(&(*c)->plain[i], plain_keys, NKEYS(plain_keys),
+		    true);
+	free((*c)->plain);
 	list_free(&(*c)->sets);
 	free(*c);
 	*c = NULL;
@@ -514,7 +575,7 @@ config_pkgcast_destroy(struct pkgcast_conf **c)
 
 	if (*c == NULL)
 		return;
-	free_fields(*c, pkgcast_keys, NKEYS(pkgcast_keys));
+	free_fields(*c, pkgcast_keys, NKEYS(pkgcast_keys), false);
 	free(*c);
 	*c = NULL;
 }
@@ -545,8 +606,6 @@ same_field(const void *a, const void *b, const struct zpl_key *k)
 	case ZPL_B:
 	case ZPL_T:
 		return (memcmp(pa, pb, sizeof(uint64_t)) == 0);
-	case ZPL_MANY:
-		break;
 	}
 	return (true);
 }
@@ -567,7 +626,8 @@ restart_names(struct buf *b, const void *old, const void *new,
 
 	(void)buf_adds(b, "");
 	for (i = 0; i < n; i++)
-		if (keys[i].restart && !same_field(old, new, &keys[i]))
+		if (keys[i].restart && !keys[i].many &&
+		    !same_field(old, new, &keys[i]))
 			add_name(b, keys[i].section, keys[i].key);
 }
 
@@ -590,13 +650,30 @@ config_master_restart(const struct master_conf *a, const struct master_conf *b)
 	return (names_end(&out));
 }
 
+/* The same, of sections set. */
+static void
+restart_sets(struct buf *out, const struct edge_conf *a,
+    const struct edge_conf *b)
+{
+	size_t i, j, n = a->nplain < b->nplain ? a->nplain : b->nplain;
+	bool same = list_same(&a->sets, &b->sets) && a->nplain == b->nplain;
+
+	for (i = 0; i < NKEYS(plain_keys); i++, same = true) {
+		for (j = 0; j < n; j++)
+			same = same && same_field(&a->plain[j], &b->plain[j],
+			    &plain_keys[i]);
+		/* The first is the name: sets came or went. */
+		if (!same)
+			add_name(out, "set", plain_keys[i].key);
+	}
+}
+
 char *
 config_edge_restart(const struct edge_conf *a, const struct edge_conf *b)
 {
 	struct buf out = BUF_INIT(RESTART_MAX);
 
 	restart_names(&out, a, b, edge_keys, NKEYS(edge_keys));
-	if (!list_same(&a->sets, &b->sets))
-		add_name(&out, "set", "name");
+	restart_sets(&out, a, b);
 	return (names_end(&out));
 }

@@ -81,7 +81,16 @@
 	X(B, "fill",	"low-rate",	fill_low_rate,	"10K",		0) \
 	X(T, "fill",	"low-time",	fill_low_time,	"10",		0) \
 	X(T, "fill",	"aside",	fill_aside,	"60",		0)
-	/* and sections that repeat: upstream {url, kind}, set {name} */
+	/* and sections that repeat: upstream {url, kind}, set {name} or: */
+
+/* A section set of an edge that caches any HTTP server's tree. */
+#define	PLAIN_KEYS(X) \
+	X(S, "set",	"name",		name,		NULL,		1) \
+	X(L, "set",	"plain",	plain,		NULL,		1) \
+	X(S, "set",	"kind",		kind,		NULL,		1) \
+	X(L, "set",	"identify",	identify,	NULL,		1) \
+	X(T, "set",	"poll",		poll,		NULL,		1) \
+	X(S, "set",	"freshness",	freshness,	NULL,		1)
 
 #define	PKGCAST_KEYS(X) \
 	X(S, "",	"publish",	publish,	"http://127.0.0.1:7301", 0) \
@@ -94,6 +103,8 @@
 
 #define	CONFIG_LIST		16	/* values of one key */
 #define	CONFIG_UPSTREAMS	64
+#define	CONFIG_PLAIN		64	/* plain sets */
+#define	CONFIG_PLAIN_POLL	300	/* seconds, where none is given */
 
 struct config_list { size_t n; char **v; };
 
@@ -112,6 +123,12 @@ struct upstream_conf {
 	enum upstream_kind	 kind;
 };
 
+/*
+ * A plain set.  plain: URLs, at least one, no trailing slash; identify: paths
+ * below them; kind and freshness: NULL where not given, else one of their words.
+ */
+struct plain_conf { PLAIN_KEYS(CONFIG_MEMBER) };
+
 struct http_limits { HTTP_KEYS(CONFIG_MEMBER) };
 struct master_conf {
 	MASTER_KEYS(CONFIG_MEMBER)
@@ -122,7 +139,9 @@ struct edge_conf {
 	struct http_limits	 limits;
 	size_t			 nupstream;
 	struct upstream_conf	*upstream;
-	struct config_list	 sets;		/* empty: all */
+	struct config_list	 sets;		/* published ones; empty: all */
+	size_t			 nplain;
+	struct plain_conf	*plain;
 };
 struct pkgcast_conf { PKGCAST_KEYS(CONFIG_MEMBER) };
 
@@ -140,11 +159,15 @@ struct edge_conf	*config_edge_text(const char *file, const char *text,
 void			 config_master_destroy(struct master_conf **c);
 void			 config_edge_destroy(struct edge_conf **c);
 void			 config_pkgcast_destroy(struct pkgcast_conf **c);
+/*
+ * Whether an edge has to do with published sets: it has upstreams, then, and
+ * root keys and a name.  One that has not has plain sets.
+ */
+bool			 config_published(const struct edge_conf *c);
 /* Whether a setting whose value is a URL may have this one. */
 bool			 config_url_ok(const char *url);
 /* Names of changed settings that need a restart, ", "-joined, malloc'd
- * ("set.name": the list of sets);
- * "" when there is none.  NULL: out of memory. */
+ * ("set.name": the list of sets); "" when there is none.  NULL: out of memory. */
 char			*config_master_restart(const struct master_conf *a,
 			    const struct master_conf *b);
 char			*config_edge_restart(const struct edge_conf *a,

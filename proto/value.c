@@ -206,6 +206,30 @@ config_url_ok(const char *url)
 	return (strlen(url) <= CONFIG_TEXT_MAX && url_ok(url));
 }
 
+/* A path below a plain set's address, as it stands in a request. */
+static bool
+below_ok(const char *s)
+{
+
+	return (path_ok(s, strlen(s)) &&
+	    only(s, CONFIG_TEXT_MAX, LETTERS DIGITS "-._~:/@!$&'()*+,;="));
+}
+
+static bool
+kind_ok(const char *s)
+{
+
+	return (strcmp(s, "freebsd") == 0 || strcmp(s, "debian") == 0 ||
+	    strcmp(s, "arch") == 0 || strcmp(s, "other") == 0);
+}
+
+static bool
+freshness_ok(const char *s)
+{
+
+	return (strcmp(s, "mark") == 0 || strcmp(s, "http") == 0);
+}
+
 /* What a value must be.  One row serves all programs that have the key. */
 static const struct rule {
 	const char	*section, *key;
@@ -275,6 +299,11 @@ static const struct rule {
 	{ "fill", "aside", NULL, NULL, 0, DAY },
 	{ "upstream", "url", url_ok, URL_TEXT, 0, 0 },
 	{ "set", "name", set_ok, "the name of a set", 0, 0 },
+	{ "set", "plain", url_ok, URL_TEXT, 0, 0 },
+	{ "set", "kind", kind_ok, "\"freebsd\", \"debian\", \"arch\" or \"other\"", 0, 0 },
+	{ "set", "identify", below_ok, "a path below \"plain\", such as \"latest/meta.conf\": no slash before it, no \"..\", no query", 0, 0 },
+	{ "set", "poll", NULL, NULL, 1, DAY },
+	{ "set", "freshness", freshness_ok, "\"mark\" or \"http\"", 0, 0 },
 };
 
 static const struct rule *

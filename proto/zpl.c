@@ -234,8 +234,7 @@ given_before(const struct pass *p, const char *section,
 		it = &p->zpl->item[i - 1];
 		if (it->key != key || strcmp(it->section, section) != 0) {
 			/* A section that repeats: only this one counts. */
-			if (key != NULL && key->kind == ZPL_MANY &&
-			    it->key == NULL)
+			if (key != NULL && key->many && it->key == NULL)
 				return (0);
 			continue;
 		}
@@ -253,7 +252,7 @@ section_repeats(const struct pass *p, const char *section)
 
 	for (i = 0; i < p->nkey; i++)
 		if (p->keys[i].section == section)
-			return (p->keys[i].kind == ZPL_MANY);
+			return (p->keys[i].many);
 	return (false);
 }
 

@@ -12,16 +12,17 @@
 #define	ZPL_ITEMS	1000		/* keys and sections in a file */
 #define	ZPL_INDENT	4		/* blanks a level */
 
-/* Kinds of values (proto/config.h); MANY: a key of a section that repeats. */
-enum zpl_kind { ZPL_S, ZPL_N, ZPL_B, ZPL_T, ZPL_L, ZPL_MANY };
+/* Kinds of values (proto/config.h). */
+enum zpl_kind { ZPL_S, ZPL_N, ZPL_B, ZPL_T, ZPL_L };
 
 /* A row of a program's table of keys. */
 struct zpl_key {
 	enum zpl_kind	 kind;
 	const char	*section, *key;		/* section "": top level */
-	size_t		 offset;		/* of the field, but of MANY */
+	size_t		 offset;		/* of the field */
 	const char	*def;
 	bool		 restart;
+	bool		 many;			/* its section repeats */
 };
 
 /* A line that says something. */

@@ -77,6 +77,12 @@ static const char pkgcast_sample[] =
 	"origin = \"http://pkg.example.org\"\n"
 	"key = \"/root/.pkgcast/publisher.key\"\n";
 
+/* An edge with one plain set needs no more than that. */
+#define	PLAIN \
+	"set\n" \
+	"    name = \"debian\"\n" \
+	"    plain = \"http://deb.example.org/debian\"\n"
+
 /* Edge configurations that are refused, and how. */
 static const struct {
 	const char	*text, *reason;
@@ -237,6 +243,54 @@ static const struct {
 	    "e.conf:8: set \"a\" is given twice" },
 	{ LEAST "http\n    stael = \"serve\"\n",
 	    "e.conf:6: unknown key \"stael\" (did you mean \"stale\" at the top?)" },
+	/* Plain sets. */
+	{ PLAIN "    plain = \"ftp://deb.example.org/debian\"\n",
+	    "e.conf:4: \"plain\" must be an http:// or https:// URL without user, password, query, not \"ftp://deb.example.org/debian\"" },
+	{ PLAIN "    plain = \"http://deb.example.org/debian\"\n",
+	    "e.conf:4: \"plain\" is given twice with the same value" },
+	{ PLAIN "    kind = \"redhat\"\n",
+	    "e.conf:4: \"kind\" must be \"freebsd\", \"debian\", \"arch\" or \"other\", not \"redhat\"" },
+	{ PLAIN "    kind = \"arch\"\n    kind = \"arch\"\n",
+	    "e.conf:5: key \"kind\" is given twice (first in line 4)" },
+	{ PLAIN "    freshness = \"rfc9111\"\n",
+	    "e.conf:4: \"freshness\" must be \"mark\" or \"http\", not \"rfc9111\"" },
+	{ PLAIN "    identify = \"/dists/stable/InRelease\"\n",
+	    "e.conf:4: \"identify\" must be a path below \"plain\", such as \"latest/meta.conf\": no slash before it, no \"..\", no query, not \"/dists/stable/InRelease\"" },
+	{ PLAIN "    identify = \"http://a/InRelease\"\n",
+	    "e.conf:4: \"identify\" must be a path below \"plain\", such as \"latest/meta.conf\": no slash before it, no \"..\", no query, not \"http://a/InRelease\"" },
+	{ PLAIN "    identify = \"dists/../InRelease\"\n",
+	    "e.conf:4: \"identify\" must be a path below \"plain\", such as \"latest/meta.conf\": no slash before it, no \"..\", no query, not \"dists/../InRelease\"" },
+	{ PLAIN "    identify = \"InRelease?x\"\n",
+	    "e.conf:4: \"identify\" must be a path below \"plain\", such as \"latest/meta.conf\": no slash before it, no \"..\", no query, not \"InRelease?x\"" },
+	{ PLAIN "    identify = \"\"\n",
+	    "e.conf:4: \"identify\" must be a path below \"plain\", such as \"latest/meta.conf\": no slash before it, no \"..\", no query, not \"\"" },
+	{ PLAIN "    poll = \"0\"\n",
+	    "e.conf:4: \"poll\" must be a time (s, m, h or d may follow) from 1s to 1d, not \"0\"" },
+	{ PLAIN "set\n    name = \"debian\"\n    plain = \"http://a\"\n",
+	    "e.conf:5: set \"debian\" is given twice" },
+	{ PLAIN "set\n    plain = \"http://a\"\n    name = \"debian/pool\"\n",
+	    "e.conf:6: set \"debian/pool\" cannot stand beside set \"debian\": one contains the other" },
+	{ PLAIN "set\n    name = \"debian\"\n",
+	    "e.conf:5: set \"debian\" is given twice" },
+	{ "set\n    name = \"debian\"\n" PLAIN,
+	    "e.conf:4: set \"debian\" is given twice" },
+	{ LEAST "set\n    name = \"a\"\n    identify = \"meta.conf\"\n",
+	    "e.conf:7: \"identify\" is only for a set with \"plain\": add the address where it is fetched" },
+	{ "set\n    poll = \"60\"\n    name = \"a\"\n" PLAIN,
+	    "e.conf:2: \"poll\" is only for a set with \"plain\": add the address where it is fetched" },
+	{ "set\n    plain = \"http://a\"\n",
+	    "e.conf:1: section \"set\" needs \"name\"" },
+	{ PLAIN "cache\n    plain = \"http://a\"\n",
+	    "e.conf:5: unknown key \"plain\" (it belongs into section \"set\")" },
+	/* Beside a plain set, a published one needs what it needs alone. */
+	{ PLAIN "set\n    name = \"a\"\n",
+	    "e.conf: \"name\" is missing (this edge's name at its master)" },
+	{ PLAIN "upstream\n    url = \"http://pkg.example.org\"\n",
+	    "e.conf: \"name\" is missing (this edge's name at its master)" },
+	{ PLAIN "name = \"brno1\"\nroot-key = \"" ROOT "\"\n",
+	    "e.conf: section \"upstream\" is missing (where to fetch from)" },
+	{ PLAIN "master\n    announce = \"tcp://a:7302\"\n",
+	    "e.conf:5: \"lease\" is missing in section \"master\", which \"announce\" in section \"master\" needs" },
 	/* What is missing. */
 	{ "", "e.conf: \"name\" is missing (this edge's name at its master)" },
 	{ "name = \"a\"\n", "e.conf: \"root-key\" is missing (\"pkgcast trust init\" prints the line, \"pkgcast trust show\" the key)" },
@@ -411,6 +465,97 @@ reads_what_repeats(void **state)
 	config_edge_destroy(&c);
 }
 
+static void
+reads_plain_sets(void **state)
+{
+	static const char text[] = PLAIN
+	    "set\n"
+	    "    freshness = \"mark\"\n"
+	    "    poll = \"15m\"\n"
+	    "    identify = \"FreeBSD:14:amd64/latest/meta.conf\"\n"
+	    "    identify = \"a/data.pkg\"\n"
+	    "    name = \"freebsd\"\n"
+	    "    kind = \"freebsd\"\n"
+	    "    plain = \"https://pkg.example.org/\"\n"
+	    "    plain = \"http://[::1]:8080\"\n";
+	struct plain_conf *p;
+	struct parse_error err;
+	struct edge_conf *c;
+
+	(void)state;
+	c = config_edge_text("e.conf", text, strlen(text), &err);
+	if (c == NULL)
+		fail_msg("%s", err.reason);
+	assert_false(config_published(c));
+	assert_null(c->name);
+	assert_int_equal(c->sets.n, 0);
+	assert_int_equal(c->nplain, 2);
+	p = &c->plain[0];
+	assert_string_equal(p->name, "debian");
+	assert_int_equal(p->plain.n, 1);
+	assert_string_equal(p->plain.v[0], "http://deb.example.org/debian");
+	assert_int_equal(p->identify.n, 0);
+	assert_null(p->kind);
+	assert_null(p->freshness);
+	assert_int_equal(p->poll, 300);
+	p = &c->plain[1];
+	assert_string_equal(p->name, "freebsd");
+	assert_int_equal(p->plain.n, 2);
+	assert_string_equal(p->plain.v[0], "https://pkg.example.org");
+	assert_string_equal(p->plain.v[1], "http://[::1]:8080");
+	assert_int_equal(p->identify.n, 2);
+	assert_string_equal(p->identify.v[1], "a/data.pkg");
+	assert_string_equal(p->kind, "freebsd");
+	assert_string_equal(p->freshness, "mark");
+	assert_int_equal(p->poll, 900);
+	config_edge_destroy(&c);
+}
+
+/* Those that are not plain limit the published ones; plain ones do not. */
+static void
+keeps_plain_and_published_sets_apart(void **state)
+{
+	static const char all[] = LEAST PLAIN, one[] = LEAST
+	    "set\n    name = \"a\"\n" PLAIN "set\n    name = \"b\"\n";
+	struct parse_error err;
+	struct edge_conf *c;
+
+	(void)state;
+	assert_non_null(c = config_edge_text("e", all, strlen(all), &err));
+	assert_true(config_published(c));
+	assert_int_equal(c->sets.n, 0);
+	assert_int_equal(c->nplain, 1);
+	config_edge_destroy(&c);
+	assert_non_null(c = config_edge_text("e", one, strlen(one), &err));
+	assert_int_equal(c->sets.n, 2);
+	assert_string_equal(c->sets.v[1], "b");
+	assert_int_equal(c->nplain, 1);
+	config_edge_destroy(&c);
+}
+
+static void
+limits_plain_sets(void **state)
+{
+	char text[65 * 60] = "";
+	struct parse_error err;
+	struct edge_conf *c;
+	size_t len = 0;
+	int i;
+
+	(void)state;
+	for (i = 0; i < 64; i++)
+		len += (size_t)snprintf(text + len, sizeof(text) - len,
+		    "set\n    name = \"s%d\"\n    plain = \"http://a\"\n", i);
+	assert_non_null(c = config_edge_text("e", text, len, &err));
+	assert_int_equal(c->nplain, 64);
+	config_edge_destroy(&c);
+	len += (size_t)snprintf(text + len, sizeof(text) - len,
+	    "set\n    name = \"t\"\n    plain = \"http://a\"\n");
+	assert_null(config_edge_text("e", text, len, &err));
+	assert_string_equal(err.reason,
+	    "e:193: more than 64 sets with \"plain\"");
+}
+
 /* A temporary file with this text; removed by remove_file(). */
 static char *
 make_file(const char *text)
@@ -531,6 +676,39 @@ names_what_needs_a_restart(void **state)
 	config_edge_destroy(&b);
 }
 
+static void
+names_changes_of_plain_sets(void **state)
+{
+	static const struct { const char *text, *names; } cases[] = {
+		{ PLAIN, "" },
+		{ PLAIN "    poll = \"300\"\n", "" },
+		{ PLAIN "    poll = \"60\"\n", "set.poll" },
+		{ PLAIN "    plain = \"http://b\"\n", "set.plain" },
+		{ PLAIN "    kind = \"debian\"\n    identify = \"i\"\n"
+		    "    freshness = \"http\"\n",
+		    "set.kind, set.identify, set.freshness" },
+		{ PLAIN "set\n    name = \"b\"\n    plain = \"http://b\"\n",
+		    "set.name" },
+		{ "set\n    name = \"b\"\n    plain = \"http://b\"\n",
+		    "set.name, set.plain" },
+	};
+	struct edge_conf *a, *b;
+	char *names;
+	size_t i;
+
+	(void)state;
+	assert_non_null(a = config_edge_text("a", PLAIN, strlen(PLAIN), NULL));
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_non_null(b = config_edge_text("b", cases[i].text,
+		    strlen(cases[i].text), NULL));
+		assert_non_null(names = config_edge_restart(a, b));
+		assert_string_equal(names, cases[i].names);
+		free(names);
+		config_edge_destroy(&b);
+	}
+	config_edge_destroy(&a);
+}
+
 int
 main(void)
 {
@@ -541,9 +719,13 @@ main(void)
 		cmocka_unit_test(reads_the_edge_sample),
 		cmocka_unit_test(has_defaults),
 		cmocka_unit_test(reads_what_repeats),
+		cmocka_unit_test(reads_plain_sets),
+		cmocka_unit_test(keeps_plain_and_published_sets_apart),
+		cmocka_unit_test(limits_plain_sets),
 		cmocka_unit_test(reads_the_master_sample),
 		cmocka_unit_test(reads_the_command_sample),
 		cmocka_unit_test(names_what_needs_a_restart),
+		cmocka_unit_test(names_changes_of_plain_sets),
 	};
 
 	zsys_handler_set(NULL);
