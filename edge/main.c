@@ -166,6 +166,10 @@ load_trust(struct edge *e)
 
 	if (keys_init() == -1)
 		errx(1, "cannot start libsodium");
+	if (!config_published(e->conf)) {
+		e->trust = check_alloc(trust_none());
+		return;
+	}
 	if (l->n > TRUST_ROOTS)
 		errx(EXIT_CONFIG, "%s: more than %d root keys",
 		    e->options.file, TRUST_ROOTS);
@@ -244,13 +248,15 @@ make_instance(struct edge *e)
 	}
 }
 
-/* What is held is served at once, stale until the first lease. */
+/* What is held of published sets is served at once, stale until the first
+ * lease. */
 static void
 make_site(struct edge *e)
 {
 	struct edge_serve_conf sc = {
 		.name = e->conf->name, .trust = e->trust, .bytes = &e->bytes,
 		.upstreams = e->upstreams,
+		.plain_only = !config_published(e->conf),
 		.refuse = stale_refused(e->conf), .grace = e->conf->grace,
 	};
 	struct follow_conf fc = {
@@ -274,7 +280,8 @@ make_site(struct edge *e)
 		err(1, "follow");
 	edge_serve_follow(e->serve, e->follow);
 	blob_store_named(e->store, sync_named, follow_sync(e->follow));
-	sync_start(follow_sync(e->follow));
+	if (config_published(e->conf))
+		sync_start(follow_sync(e->follow));
 }
 
 /* ADDRESS:PORT of each listener, with the port that it really has. */
@@ -295,8 +302,8 @@ say_ready(const struct edge *e, const int *port, size_t nset)
 			break;
 		len += (size_t)n;
 	}
-	log_info("ready%s name=%s sets=%zu link=%s", list,
-	    e->conf->name != NULL ? e->conf->name : "-", nset,
+	log_info("ready%s name=%s sets=%zu plain=%zu link=%s", list,
+	    e->conf->name != NULL ? e->conf->name : "-", nset, e->conf->nplain,
 	    e->link != NULL ? "yes" : "no");
 }
 
@@ -344,14 +351,17 @@ static void
 start(struct edge *e)
 {
 	int port[LISTEN_MAX];
-	size_t nset = held_n(e->held);	/* the follow thread's from then on */
+	bool published = config_published(e->conf);
+	/* Of the published ones; the follow thread's from then on. */
+	size_t nset = published ? held_n(e->held) : 0;
 
 	for (size_t i = 0; i < e->nlisten; i++)
 		port[i] = httpd_port(e->listen[i]);
 	start_httpd(e);
 	start_link(e);
 	edge_serve_attach(e->serve, e->httpd, e->link);
-	if (follow_start(e->follow, e->link) == -1)
+	/* Without published sets there is nobody to follow. */
+	if (published && follow_start(e->follow, e->link) == -1)
 		err(1, "follow");
 	say_ready(e, port, nset);
 }

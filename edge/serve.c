@@ -241,6 +241,8 @@ fresh(struct edge_serve *e, const struct site_set *set)
 {
 	struct lease_now now = lease_clock();
 
+	if (e->conf.plain_only)
+		return (true);
 	return (leases_fresh(e->conf.leases, set != NULL ? set->owner : NULL,
 	    now) && !sync_trust_expired(follow_sync(e->follow),
 	    now.real / 1000));
@@ -298,7 +300,8 @@ get_unknown_blob(void *arg, struct httpd_request *r, const struct digest *d)
 	struct state *st;
 	bool waits;
 
-	if (bytes_only_if_cached(r) || (st = state_get(e, r)) == NULL)
+	if (e->conf.plain_only || bytes_only_if_cached(r) ||
+	    (st = state_get(e, r)) == NULL)
 		return (false);
 	/* It may be called again without a wake. */
 	follow_await_not(e->follow, &st->curious);

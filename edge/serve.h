@@ -19,6 +19,7 @@ struct edge_serve_conf {		/* borrowed */
 	struct bytes_source	*bytes;
 	struct upstreams	*upstreams;
 	struct leases		*leases;
+	bool			 plain_only;	/* no published sets, ever */
 	bool			 refuse;	/* stale = "refuse" */
 	uint64_t		 grace;		/* seconds */
 };

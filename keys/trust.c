@@ -41,12 +41,28 @@ struct trust {
 };
 
 struct trust *
+trust_none(void)
+{
+	struct trust *t;
+
+	if ((t = calloc(1, sizeof(*t))) == NULL)
+		return (NULL);
+	if ((errno = pthread_mutex_init(&t->lock, NULL)) != 0) {
+		free(t);
+		return (NULL);
+	}
+	t->threshold = 1;		/* of no keys */
+	t->magic = TRUST_MAGIC;
+	return (t);
+}
+
+struct trust *
 trust_new(const struct pubkey *root, size_t nroot, unsigned threshold)
 {
 	struct trust *t;
 	size_t i, j;
 
-	if ((t = calloc(1, sizeof(*t))) == NULL)
+	if ((t = trust_none()) == NULL)
 		return (NULL);
 	for (i = 0; i < nroot; i++) {
 		for (j = 0; j < t->nroot &&
@@ -61,14 +77,9 @@ trust_new(const struct pubkey *root, size_t nroot, unsigned threshold)
 	t->threshold = threshold == 0 ? (unsigned)t->nroot : threshold;
 	if (t->nroot == 0 || t->threshold > t->nroot)
 		goto invalid;
-	if ((errno = pthread_mutex_init(&t->lock, NULL)) != 0) {
-		free(t);
-		return (NULL);
-	}
-	t->magic = TRUST_MAGIC;
 	return (t);
 invalid:
-	free(t);
+	trust_destroy(&t);
 	errno = EINVAL;
 	return (NULL);
 }

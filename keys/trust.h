@@ -50,6 +50,8 @@ size_t	trust_doc_span(const char *text, size_t len);
 struct trust;
 struct trust	*trust_new(const struct pubkey *root, size_t nroot,
 		    unsigned threshold);	/* 0: all */
+/* Trusts nobody: whatever it is given is refused. */
+struct trust	*trust_none(void);
 void		 trust_destroy(struct trust **t);
 /*
  * Takes what is new in a document of all versions.  Versions already held must

@@ -341,6 +341,30 @@ configured_roots(void **state)
 	trust_destroy(&t);
 }
 
+/* Who trusts nobody takes no version, whoever signed it. */
+static void
+nobody(void **state)
+{
+	static const struct spec v[] = { { 1, 1, "0", "4", "0" },
+	    { 1, 1, "0", "4", "" } };
+	struct parse_error err;
+	struct trust *t;
+	struct buf b;
+	size_t i;
+
+	(void)state;
+	assert_non_null(t = trust_none());
+	for (i = 0; i < N(v); i++) {
+		b = (struct buf)BUF_INIT(TRUST_MAX);
+		add_version(&b, &v[i]);
+		assert_int_equal(trust_update(t, b.p, b.len, &err), -1);
+		buf_free(&b);
+	}
+	assert_int_equal(trust_version(t), 0);
+	assert_true(trust_expired(t, 0));
+	trust_destroy(&t);
+}
+
 static void
 updates(void **state)
 {
@@ -579,6 +603,7 @@ main(void)
 		cmocka_unit_test(limits),
 		cmocka_unit_test(thresholds),
 		cmocka_unit_test(configured_roots),
+		cmocka_unit_test(nobody),
 		cmocka_unit_test(updates),
 		cmocka_unit_test(unsigned_comments_do_not_matter),
 		cmocka_unit_test(a_changed_byte_is_refused),

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""An edge that has no master: it starts and answers with plain sets alone."""
+import os
+
+import pytest
+
+from conftest import get, until
+
+NOWHERE = {"name": "debian", "plain": "http://127.0.0.1:1/debian"}
+
+
+@pytest.mark.quick
+def test_an_edge_needs_no_master(plain_edge):
+    edge = plain_edge(NOWHERE)
+    assert " name=- sets=0 plain=1 link=no" in edge.log("edge")
+    status = edge.status(edge.base)
+    assert status["name"] is None and status["sets"] == []
+    assert status["upstreams"] == [] and status["poll"]["polls"] == 0
+    assert get(edge.base, "/.pkgcast/metrics").status == 200
+    a = get(edge.base, "/.pkgcast/heads")
+    assert a.status == 200 and a.body == b"" and "stale" not in a.cache_status
+    assert edge.end() == 0
+
+
+def test_what_it_does_not_have_is_not_found(plain_edge):
+    """It is no guess, as with published sets before a first word of the
+    master, and nobody is waited for."""
+    edge = plain_edge(NOWHERE, options={"stale": "refuse"})
+    for path in ("/", "/other", "/other/Release", "/other/@1/Release",
+                 "/.pkgcast/blob/" + 64 * "0", "/.pkgcast/head/" + 64 * "0",
+                 "/.pkgcast/else"):
+        a = get(edge.base, path, timeout=2)
+        assert (a.status, a.body) == (404, b""), path
+        assert "stale" not in a.cache_status
+
+
+def test_it_follows_nobody_after_hup_either(plain_edge):
+    edge = plain_edge(NOWHERE)
+    edge.configure({**NOWHERE, "poll": "60"}, options={"poll": "1"})
+    edge.process.send_signal(1)
+    until(lambda: "configuration read again" in edge.log("edge"))
+    assert "restart needed for: set.poll" in edge.log("edge")
+    assert get(edge.base, "/other/x", timeout=2).status == 404
+    assert edge.status(edge.base)["poll"]["polls"] == 0
+    assert edge.end() == 0
+
+
+def test_what_was_published_is_gone_when_nothing_says_so_any_more(
+        sandbox, plain_edge, tmp_path):
+    """An edge that had published sets, with the same folders."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a.txt").write_text("a")
+    box = sandbox("--edges", "1")
+    box.publish("demo", tmp_path / "tree")
+    until(lambda: get(box.edges[0], "/demo/a.txt").status == 200)
+    box.kill("edge1")
+    state = box.path("edge1", "state")
+    assert os.path.isdir(os.path.join(state, "heads"))
+    edge = plain_edge(NOWHERE, options={
+        "state": state, "cache.dir": box.path("edge1", "cache")})
+    assert edge.status(edge.base)["sets"] == []
+    assert get(edge.base, "/demo/a.txt", timeout=2).status == 404
+    assert edge.end() == 0
+    box.start("edge1")
+    assert get(box.edges[0], "/demo/a.txt").body == b"a"
