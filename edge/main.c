@@ -19,7 +19,9 @@
 #include <unistd.h>
 
 #include "edge/cold.h"
+#include "edge/control.h"
 #include "edge/follow.h"
+#include "edge/mark.h"
 #include "edge/scrub.h"
 #include "edge/serve.h"
 #include "proto/accesslog.h"
@@ -58,6 +60,7 @@ struct edge {
 	struct httpd		*httpd;
 	struct links		*links;		/* one */
 	struct link		*link;
+	struct control		*control;	/* NULL without plain sets */
 	char			 instance[INSTANCE_HEX + 1];
 };
 
@@ -74,6 +77,10 @@ configure(struct edge *e)
 	if (e->conf->http_listen.n > LISTEN_MAX)
 		errx(EXIT_CONFIG, "%s: more than %d listen addresses",
 		    e->options.file, LISTEN_MAX);
+	if (e->conf->nplain > 0 && !control_fits(e->conf->state))
+		errx(EXIT_CONFIG, "%s: the path of \"state\" is too long for "
+		    "the control socket in it: use a shorter one",
+		    e->options.file);
 	if (log_open(PROGRAM, e->conf->log, e->options.verbose) == -1)
 		errx(EXIT_CONFIG, "%s: log is neither \"stderr\" nor "
 		    "\"syslog\"", e->options.file);
@@ -347,6 +354,26 @@ start_link(struct edge *e)
 		err(1, "link");
 }
 
+/* A line that came by the control socket. */
+static int
+command(void *arg, const char *line, char *answer, size_t size)
+{
+
+	(void)arg;
+	(void)line;
+	(void)snprintf(answer, size, "no such set");
+	return (-1);
+}
+
+static void
+start_control(struct edge *e)
+{
+
+	if (e->conf->nplain > 0 && (e->control = control_start(e->state,
+	    e->conf->state, command, e)) == NULL)
+		err(1, "%s/control", e->conf->state);
+}
+
 static void
 start(struct edge *e)
 {
@@ -363,6 +390,7 @@ start(struct edge *e)
 	/* Without published sets there is nobody to follow. */
 	if (published && follow_start(e->follow, e->link) == -1)
 		err(1, "follow");
+	start_control(e);
 	say_ready(e, port, nset);
 }
 
@@ -408,6 +436,7 @@ static void
 stop(struct edge *e)
 {
 
+	control_stop(&e->control);
 	follow_stop(e->follow);
 	links_stop(e->links);
 	httpd_stop(&e->httpd);
@@ -440,8 +469,10 @@ main(int argc, char *argv[])
 	struct parse_error error;
 	int sig;
 
-	daemon_options(&e.options, PROGRAM, CONFIG_DIR "/edge.conf", argc,
-	    argv);
+	daemon_options(&e.options, PROGRAM, CONFIG_DIR "/edge.conf",
+	    "mark set", argc, argv);
+	if (e.options.operand != NULL)
+		return (mark_command(e.options.file, e.options.operand));
 	configure(&e);
 	if (daemon_user_ok(e.conf->user, &error) == -1)
 		errx(1, "%s", error.reason);

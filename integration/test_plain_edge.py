@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """An edge that has no master: it starts and answers with plain sets alone."""
 import os
+import stat
+import subprocess
 
 import pytest
 
-from conftest import get, until
+from conftest import HERE, PlainEdge, get, until
+
+EDGE = os.path.join(os.path.dirname(HERE), "edge", "pkgcast-edge")
 
 NOWHERE = {"name": "debian", "plain": "http://127.0.0.1:1/debian"}
 
@@ -63,3 +67,48 @@ def test_what_was_published_is_gone_when_nothing_says_so_any_more(
     assert edge.end() == 0
     box.start("edge1")
     assert get(box.edges[0], "/demo/a.txt").body == b"a"
+
+
+def mark(edge, name, *options):
+    p = subprocess.run([EDGE, "-f", edge.path("edge.conf"), *options, "mark",
+                        name], capture_output=True, text=True, timeout=60)
+    return p.returncode, p.stdout, p.stderr
+
+
+@pytest.mark.quick
+def test_marking_asks_the_edge_that_runs(plain_edge):
+    edge = plain_edge(NOWHERE)
+    control = edge.path("state", "control")
+    assert stat.S_IMODE(os.stat(control).st_mode) == 0o600
+    assert mark(edge, "other") == (
+        1, "", "pkgcast-edge: other: no such set\n")
+    assert mark(edge, "../other") == (
+        2, "", 'pkgcast-edge: "../other" is not the name of a set\n')
+    assert mark(edge, "other", "-t")[0] == 2
+    edge.process.kill()
+    edge.process.wait()
+    edge.process = None
+    assert os.path.exists(control)
+    nobody = (1, "", "pkgcast-edge: %s: no pkgcast-edge with plain sets runs "
+              "on this state folder\n" % edge.path("state"))
+    assert mark(edge, "debian") == nobody
+    edge.start()                # takes the place of what the dead one left
+    assert mark(edge, "other")[0] == 1 and "no such" in mark(edge, "other")[2]
+    assert edge.end() == 0
+    assert not os.path.exists(control)
+    assert mark(edge, "debian") == nobody
+
+
+def test_a_state_folder_whose_path_is_too_long_is_said_at_once(tmp_path):
+    edge = PlainEdge(tmp_path / "plain", NOWHERE, options={
+        "state": "/tmp/" + "x" * 100})
+    p = subprocess.run([EDGE, "-t", "-f", edge.path("edge.conf")],
+                       capture_output=True, text=True, timeout=60)
+    assert p.returncode == 2
+    assert 'the path of "state" is too long for the control socket' in p.stderr
+
+
+def test_without_plain_sets_there_is_no_control_socket(sandbox):
+    box = sandbox("--edges", "1")
+    assert os.path.exists(box.path("edge1", "state", "lock"))
+    assert not os.path.exists(box.path("edge1", "state", "control"))

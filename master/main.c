@@ -460,7 +460,8 @@ main(int argc, char *argv[])
 	uint64_t stamp;
 	int sig;
 
-	daemon_options(&o, PROGRAM, CONFIG_DIR "/master.conf", argc, argv);
+	daemon_options(&o, PROGRAM, CONFIG_DIR "/master.conf", NULL, argc,
+	    argv);
 	announce_init();
 	if (keys_init() == -1)
 		errx(1, "libsodium cannot start");

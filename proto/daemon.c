@@ -27,16 +27,28 @@
 #define	EXIT_USAGE	2
 
 static _Noreturn void
-usage(const char *program)
+usage(const char *program, const char *command)
 {
 
 	(void)fprintf(stderr, "usage: %s [-tv] [-f file]\n", program);
+	if (command != NULL)
+		(void)fprintf(stderr, "       %s [-f file] %s\n", program,
+		    command);
 	exit(EXIT_USAGE);
+}
+
+/* Whether s is the command's word. */
+static bool
+is_word(const char *command, const char *s)
+{
+	size_t len = strcspn(command, " ");
+
+	return (strlen(s) == len && memcmp(s, command, len) == 0);
 }
 
 void
 daemon_options(struct daemon_options *o, const char *program,
-    const char *default_file, int argc, char *argv[])
+    const char *default_file, const char *command, int argc, char *argv[])
 {
 	int c;
 
@@ -53,10 +65,14 @@ daemon_options(struct daemon_options *o, const char *program,
 			o->verbose = true;
 			break;
 		default:
-			usage(program);
+			usage(program, command);
 		}
-	if (optind != argc)
-		usage(program);
+	if (optind == argc)
+		return;
+	if (command == NULL || argc - optind != 2 || o->test || o->verbose ||
+	    !is_word(command, argv[optind]))
+		usage(program, command);
+	o->operand = argv[optind + 1];
 }
 
 int

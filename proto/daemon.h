@@ -12,10 +12,15 @@
 struct daemon_options {
 	const char	*file;		/* -f */
 	bool		 test, verbose;	/* -t, -v */
+	const char	*operand;	/* of the command; NULL: none given */
 };
-/* getopt; prints usage and exits 2 on an error. */
+/*
+ * getopt; prints usage and exits 2 on an error.  command: "word operand", as
+ * usage shows it, a word that may be given with its one operand; NULL: none is.
+ */
 void	daemon_options(struct daemon_options *o, const char *program,
-	    const char *default_file, int argc, char *argv[]);
+	    const char *default_file, const char *command, int argc,
+	    char *argv[]);
 /*
  * Refuses secrets that others can read: -1 and err names the file.  A file
  * that is absent is no fault.

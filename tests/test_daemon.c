@@ -110,7 +110,7 @@ becomes_another_user_for_good(void **state)
 }
 
 static int
-usage_of(char *const argv[], int argc)
+usage_of(const char *command, char *const argv[], int argc)
 {
 	struct daemon_options o;
 	char *copy[8] = { NULL };
@@ -122,9 +122,11 @@ usage_of(char *const argv[], int argc)
 	if ((pid = fork()) == 0) {
 		if (freopen("/dev/null", "w", stderr) == NULL)
 			_exit(99);
-		daemon_options(&o, "pkgcast-edge", "/d", argc, copy);
+		daemon_options(&o, "pkgcast-edge", "/d", command, argc, copy);
 		_exit((strcmp(o.file, "/f") == 0 ? 10 : 20) +
-		    (o.test ? 1 : 0) + (o.verbose ? 4 : 0));
+		    (o.test ? 1 : 0) + (o.verbose ? 4 : 0) +
+		    (o.operand == NULL ? 0 :
+		    strcmp(o.operand, "a") == 0 ? 40 : 80));
 	}
 	if (pid == -1 || waitpid(pid, &status, 0) != pid)
 		return (-1);
@@ -135,15 +137,28 @@ static void
 takes_options(void **state)
 {
 	char p[] = "pkgcast-edge", f[] = "-f", file[] = "/f", t[] = "-t";
-	char tv[] = "-tv", x[] = "-x", word[] = "word";
+	char tv[] = "-tv", v[] = "-v", x[] = "-x", word[] = "mark", a[] = "a";
+	char part[] = "mar", more[] = "marks";
+	const char *no = NULL, *mark = "mark set";
 
 	(void)state;
-	assert_int_equal(usage_of((char *[]){ p }, 1), 20);
-	assert_int_equal(usage_of((char *[]){ p, t }, 2), 21);
-	assert_int_equal(usage_of((char *[]){ p, tv, f, file }, 4), 15);
-	assert_int_equal(usage_of((char *[]){ p, x }, 2), 2);
-	assert_int_equal(usage_of((char *[]){ p, f }, 2), 2);
-	assert_int_equal(usage_of((char *[]){ p, word }, 2), 2);
+	assert_int_equal(usage_of(no, (char *[]){ p }, 1), 20);
+	assert_int_equal(usage_of(no, (char *[]){ p, t }, 2), 21);
+	assert_int_equal(usage_of(no, (char *[]){ p, tv, f, file }, 4), 15);
+	assert_int_equal(usage_of(no, (char *[]){ p, x }, 2), 2);
+	assert_int_equal(usage_of(no, (char *[]){ p, f }, 2), 2);
+	assert_int_equal(usage_of(no, (char *[]){ p, word }, 2), 2);
+	assert_int_equal(usage_of(no, (char *[]){ p, word, a }, 3), 2);
+	assert_int_equal(usage_of(mark, (char *[]){ p, f, file }, 3), 10);
+	assert_int_equal(usage_of(mark, (char *[]){ p, word, a }, 3), 60);
+	assert_int_equal(usage_of(mark, (char *[]){ p, f, file, word, a }, 5),
+	    50);
+	assert_int_equal(usage_of(mark, (char *[]){ p, word }, 2), 2);
+	assert_int_equal(usage_of(mark, (char *[]){ p, part, a }, 3), 2);
+	assert_int_equal(usage_of(mark, (char *[]){ p, more, a }, 3), 2);
+	assert_int_equal(usage_of(mark, (char *[]){ p, word, a, a }, 4), 2);
+	assert_int_equal(usage_of(mark, (char *[]){ p, t, word, a }, 4), 2);
+	assert_int_equal(usage_of(mark, (char *[]){ p, v, word, a }, 4), 2);
 }
 
 static void
