@@ -53,11 +53,11 @@ COMMAND =	master/client.c master/cmd_edge.c master/cmd_publish.c \
 		master/status_row.c master/status_text.c
 EDGE =		edge/blob.c edge/blob_folders.c edge/blob_partial.c \
 		edge/blob_scan.c edge/bytes.c edge/cold.c edge/control.c \
-		edge/evict.c \
-		edge/fill.c edge/fill_open.c edge/fill_reader.c edge/follow.c \
-		edge/health.c edge/held.c \
-		edge/lease.c edge/link.c edge/mark.c edge/memory.c edge/pull.c \
-		edge/rate.c \
+		edge/evict.c edge/fields.c edge/fill.c edge/fill_open.c \
+		edge/fill_reader.c edge/follow.c edge/fresh.c \
+		edge/fresh_parse.c edge/health.c edge/held.c edge/kind.c \
+		edge/lease.c edge/link.c edge/mark.c edge/memory.c \
+		edge/pull.c edge/rate.c \
 		edge/reply.c edge/resident.c edge/scrub.c edge/serve.c edge/status.c edge/sync.c \
 		edge/sync_coded.c edge/sync_fetch.c edge/sync_table.c edge/table.c \
 		edge/unstored.c edge/upstream.c edge/waiters.c edge/walk.c \
@@ -66,7 +66,8 @@ TESTS =		tests/test_accesslog.c tests/test_announce.c \
 		tests/test_answer.c tests/test_blob.c tests/test_bytes.c \
 		tests/test_coder.c tests/test_cold.c tests/test_config.c \
 		tests/test_control.c tests/test_daemon.c tests/test_fill.c \
-		tests/test_framing.c tests/test_head.c tests/test_httpd.c tests/test_keycmd.c \
+		tests/test_framing.c tests/test_head.c tests/test_httpd.c \
+		tests/test_keycmd.c \
 		tests/test_keys.c tests/test_lease.c tests/test_manifest.c \
 		tests/test_message.c tests/test_metrics.c tests/test_proto.c tests/test_publish.c \
 		tests/test_record.c tests/test_recover.c tests/test_roster.c \

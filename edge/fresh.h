@@ -10,7 +10,9 @@
  * (heuristics off), and RFC 5861's stale-if-error.  Pure.  Header fields are
  * text as in fields.h.  Times are seconds: real ones since 1970.
  */
+#define	FRESH_MAX	INT64_C(2147483648)	/* seconds: none are more (1.2.2) */
 #define	FRESH_ETAG	256		/* bytes, NUL included */
+#define	FRESH_VARY	64		/* names in Vary, of 127 bytes each */
 
 /* What a response's head says.  -1: absent.  Made by fresh_parse(). */
 struct fresh_response {
@@ -41,7 +43,8 @@ struct fresh_request {
 	bool		no_store, no_cache, only_if_cached, authorization;
 	int64_t		max_age, min_fresh, max_stale, stale_if_error;
 };
-/* Values of the fields, NULL: absent.  Pragma counts without the other (5.4). */
+/* Values of the fields, NULL: absent.  Pragma counts without the other (5.4).
+ * What cannot be read counts as the strictest here, too. */
 void	 fresh_request_parse(struct fresh_request *q, const char *cache_control,
 	    const char *pragma, bool authorization);
 
@@ -85,15 +88,17 @@ bool	 fresh_may_be_stale(const struct fresh_response *r,
 const char *fresh_strong(const struct fresh_response *r, char out[FRESH_ETAG]);
 /*
  * 4.3.4: whether a 304, asked for with the validators of what is stored, speaks
- * of it.  False: ask again without conditions.
+ * of it: it has the same ETag, else the same Last-Modified, or none of them (then
+ * it can speak of nothing else, as one was asked for).  False: ask again without
+ * conditions.
  */
 bool	 fresh_confirms(const struct fresh_response *stored,
 	    const struct fresh_response *new304);
 /*
  * 3.2: fields_stored() of a 304 received then, put over stored ones.  Those that
  * belong to the stored bytes stay (Content-Length, Content-Range,
- * Content-Encoding); Age goes where the 304 has none.  malloc'd; NULL: no
- * memory, or longer than FIELDS_MAX.
+ * Content-Encoding); Age goes where the 304 has none.  malloc'd; NULL as
+ * there.
  */
 char	*fresh_update(const char *stored, const char *new304, int64_t received);
 
@@ -101,8 +106,8 @@ char	*fresh_update(const char *stored, const char *new304, int64_t received);
  * 4.1: the request's values of the fields that Vary (NULL: absent) names, as
  * fields "name: value\n" with names in lower case, in its order; absent ones
  * are left out, and so is Accept-Encoding, which is never sent upstream.
- * malloc'd, "" when there are none.  NULL: `*`, no list of names, no memory, or
- * longer than FIELDS_MAX.
+ * malloc'd, "" when there are none.  NULL: `*`, no list of names, more than
+ * FRESH_VARY of them, no memory, or longer than FIELDS_MAX.
  */
 char	*fresh_vary_key(const char *vary, const char *request_fields);
 

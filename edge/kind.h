@@ -7,8 +7,8 @@
 
 /*
  * Kinds of package repositories: what the names of their files tell.  Pure.
- * Paths are below the set, without a slash in front; one with a query ("?")
- * neither identifies nor is immutable.
+ * Paths are below the set, without a slash in front; one with a query ("?"),
+ * or of a folder, is nothing that a kind knows.
  */
 enum repo_kind { KIND_OTHER, KIND_FREEBSD, KIND_DEBIAN, KIND_ARCH };
 
