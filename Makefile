@@ -54,9 +54,10 @@ COMMAND =	master/client.c master/cmd_edge.c master/cmd_publish.c \
 EDGE =		edge/blob.c edge/blob_folders.c edge/blob_partial.c \
 		edge/blob_scan.c edge/bytes.c edge/cold.c edge/control.c \
 		edge/evict.c edge/fields.c edge/fill.c edge/fill_open.c \
-		edge/fill_reader.c edge/follow.c edge/fresh.c \
-		edge/fresh_parse.c edge/health.c edge/held.c edge/kind.c \
-		edge/lease.c edge/link.c edge/mark.c edge/memory.c \
+		edge/fill_plain.c edge/fill_reader.c edge/follow.c \
+		edge/fresh.c edge/fresh_parse.c edge/health.c edge/held.c \
+		edge/kind.c edge/lease.c edge/link.c edge/mark.c \
+		edge/memory.c \
 		edge/pull.c edge/rate.c \
 		edge/reply.c edge/resident.c edge/scrub.c edge/serve.c edge/status.c edge/sync.c \
 		edge/sync_coded.c edge/sync_fetch.c edge/sync_table.c edge/table.c \

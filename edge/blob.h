@@ -126,6 +126,8 @@ void		 blob_store_stats(struct blob_store *s, struct blob_stats *st);
  * meanwhile), EBUSY (open).
  * room: more room after a write that failed with ENOSPC; -1: none to be had.
  * commit: syncs and renames; the descriptor stays the caller's.
+ * commit_as: the same for content whose digest was not known before; d names it
+ * no more.  It may be there already.
  * close: not completed; keep it for later, or remove it.
  * reopen: a complete blob, not all of which is what it should be, becomes a
  * partial file that is open; fd, which is open for reading, is open for writing
@@ -137,6 +139,9 @@ int		 blob_partial_open(struct blob_store *s,
 int		 blob_partial_room(struct blob_store *s, uint64_t bytes);
 int		 blob_partial_commit(struct blob_store *s,
 		    const struct digest *d, int fd);
+int		 blob_partial_commit_as(struct blob_store *s,
+		    const struct digest *d, const struct digest *content,
+		    int fd);
 int		 blob_partial_reopen(struct blob *b, int fd);
 void		 blob_partial_close(struct blob_store *s,
 		    const struct digest *d, bool keep);

@@ -116,15 +116,28 @@ blob_partial_room(struct blob_store *s, uint64_t bytes)
 	return (ret);
 }
 
-/* From partial/ to blob/. */
+/* From partial/ to blob/, there under that name. */
 static int
-move_partial(const struct blob_store *s, const char *name)
+move_partial(const struct blob_store *s, const char *hex, const char *name)
 {
 	char aa[3] = { name[0], name[1], '\0' };
 
 	if (mkdirat(s->blobs, aa, 0755) == -1 && errno != EEXIST)
 		return (-1);
-	return (renameat(s->partials, name + 3, s->blobs, name));
+	return (renameat(s->partials, hex, s->blobs, name));
+}
+
+/* Content first: after a power cut a name in blob/ is a promise. */
+static int
+sync_and_move(struct blob_store *s, const char *hex, const char *name, int fd)
+{
+
+	if (fdatasync(fd) == -1)
+		return (-1);
+	if (move_partial(s, hex, name) == 0)
+		return (0);
+	return (errno == ENOENT && blob_folders_renew(s) == 0 ?
+	    move_partial(s, hex, name) : -1);
 }
 
 int
@@ -134,11 +147,7 @@ blob_partial_commit(struct blob_store *s, const struct digest *d, int fd)
 	struct blob *b;
 
 	(void)table_name(d, name);
-	/* Content first: after a power cut a name in blob/ is a promise. */
-	if (fdatasync(fd) == -1)
-		return (-1);
-	if (move_partial(s, name) == -1 && (errno != ENOENT ||
-	    blob_folders_renew(s) == -1 || move_partial(s, name) == -1))
+	if (sync_and_move(s, name + 3, name, fd) == -1)
 		return (-1);
 	(void)pthread_mutex_lock(&s->lock);
 	b = table_find(s, d);
@@ -147,6 +156,69 @@ blob_partial_commit(struct blob_store *s, const struct digest *d, int fd)
 	table_move(b, Q_NAMED, b->charge);
 	(void)pthread_mutex_unlock(&s->lock);
 	return (0);
+}
+
+/*
+ * A place in the table for content that is on its way there.  *there: it is there
+ * already.  NULL, else: errno.  Store locked.
+ */
+static struct blob *
+take_place(struct blob_store *s, const struct digest *content, uint64_t size,
+    bool *there)
+{
+	struct blob *b;
+
+	*there = false;
+	while ((b = table_find(s, content)) != NULL) {
+		if (b->queue == Q_GOING)
+			(void)pthread_cond_wait(&s->changed, &s->lock);
+		else if (b->queue == Q_IDLE)
+			table_discard(b);
+		else if (b->queue == Q_FILLING) {
+			errno = EBUSY;
+			return (NULL);
+		} else {
+			*there = true;
+			return (NULL);
+		}
+	}
+	if ((b = table_add(s, content, Q_FILLING, size, 0)) == NULL)
+		errno = ENOMEM;
+	return (b);
+}
+
+int
+blob_partial_commit_as(struct blob_store *s, const struct digest *d,
+    const struct digest *content, int fd)
+{
+	char hex[DIGEST_HEX + 1], name[BLOB_NAME];
+	struct blob *from, *to;
+	bool there;
+	int ret, e;
+
+	(void)pthread_mutex_lock(&s->lock);
+	from = table_find(s, d);
+	CHECK(from != NULL && from->queue == Q_FILLING);
+	to = take_place(s, content, from->size, &there);
+	(void)pthread_mutex_unlock(&s->lock);
+	if (there)
+		blob_partial_close(s, d, false);
+	if (to == NULL)
+		return (there ? 0 : -1);
+	ret = sync_and_move(s, digest_hex(d, hex), table_name(content, name),
+	    fd);
+	e = errno;
+	(void)pthread_mutex_lock(&s->lock);
+	if (ret == -1)
+		table_discard(to);
+	else {
+		blob_set_checked(to);
+		table_move(to, Q_NAMED, from->charge);
+		table_discard(from);
+	}
+	(void)pthread_mutex_unlock(&s->lock);
+	errno = e;
+	return (ret);
 }
 
 /* fd, open for reading on a damaged blob's file, is open for writing too, and the

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -54,7 +55,8 @@ struct upstreams *
 fill_upstreams(const struct fill *fl)
 {
 
-	return (fl->fills->upstreams);
+	return (fl->plain != NULL ? fill_plain_upstreams(fl->plain) :
+	    fl->fills->upstreams);
 }
 
 static struct fill *
@@ -78,12 +80,14 @@ fill_new(struct fills *f, const struct fill_want *w)
 	(void)pthread_cond_init(&fl->woken, NULL);
 	TAILQ_INIT(&fl->waiting);
 	fl->unit = CHUNK_SIZE;
-	if (w->rows == NULL && w->size > CHUNK_SIZE)
+	if (w->rows == NULL && w->plain == NULL && w->size > CHUNK_SIZE)
 		fl->unit = w->size;
 	fl->npiece = (size_t)((w->size + fl->unit - 1) / fl->unit);
 	if ((fl->have = calloc(fl->npiece / 8 + 1, 1)) == NULL ||
 	    (w->set != NULL && (fl->set = strdup(w->set)) == NULL) ||
 	    (w->path != NULL && (fl->path = strdup(w->path)) == NULL) ||
+	    (w->plain != NULL &&
+	    (fl->plain = fill_plain_new(w->plain)) == NULL) ||
 	    (w->rows != NULL && rows > 0 &&
 	    (fl->rows = malloc(rows)) == NULL)) {
 		fill_unref(fl);
@@ -121,6 +125,7 @@ fill_unref(struct fill *fl)
 	CHECK_OBJ(fl, FILL_MAGIC);
 	CHECK(fl->nreader == 0 && LIST_EMPTY(&fl->pulls));
 	unstored_destroy(&fl->unstored);
+	fill_plain_destroy(&fl->plain);
 	fd_close(&fl->fd);
 	(void)pthread_mutex_destroy(&fl->lock);
 	(void)pthread_cond_destroy(&fl->woken);
@@ -132,18 +137,30 @@ fill_unref(struct fill *fl)
 	free(fl);
 }
 
+const char *
+fill_name(const struct fill *fl, char out[FILL_NAME])
+{
+	char hex[DIGEST_HEX + 1];
+
+	if (fl->plain != NULL)
+		(void)snprintf(out, FILL_NAME, "file=%s", fl->path);
+	else
+		(void)snprintf(out, FILL_NAME, "digest=%s",
+		    digest_hex(&fl->digest, hex));
+	return (out);
+}
+
 void
 fill_fail(struct fill *fl, const char *reason)
 {
-	char hex[DIGEST_HEX + 1];
+	char name[FILL_NAME];
 
 	if (fl->stage >= STAGE_WRITTEN)
 		return;
 	fl->stage = STAGE_FAILED;
 	if (log_allowed(&fail_limit, WARN_BURST))
-		log_warn("fill failed digest=%s chunks=%zu/%zu: %s",
-		    digest_hex(&fl->digest, hex), fl->nhave, fl->npiece,
-		    reason);
+		log_warn("fill failed %s chunks=%zu/%zu: %s",
+		    fill_name(fl, name), fl->nhave, fl->npiece, reason);
 	pull_cancel(fl);
 }
 
@@ -159,7 +176,7 @@ forget_pieces(struct fill *fl)
 bool
 fill_unstore(struct fill *fl)
 {
-	char hex[DIGEST_HEX + 1];
+	char name[FILL_NAME];
 	struct fills *f = fl->fills;
 	struct pull *pl;
 
@@ -175,11 +192,13 @@ fill_unstore(struct fill *fl)
 	}
 	fl->unstored_ms = clock_boot_ms();
 	forget_pieces(fl);
-	LIST_FOREACH(pl, &fl->pulls, link)
-		pl->end = MIN(pl->end, pl->next + UNSTORED_AHEAD);
+	/* Those that can be had once only come all. */
+	if (fl->plain == NULL || fill_plain_resumes(fl->plain))
+		LIST_FOREACH(pl, &fl->pulls, link)
+			pl->end = MIN(pl->end, pl->next + UNSTORED_AHEAD);
 	if (log_allowed(&unstored_limit, WARN_BURST))
-		log_warn("fill digest=%s goes on without the cache",
-		    digest_hex(&fl->digest, hex));
+		log_warn("fill %s goes on without the cache",
+		    fill_name(fl, name));
 	return (true);
 }
 
@@ -259,6 +278,8 @@ retire(struct fill *fl)
 	else
 		outcome = fl->unstored != NULL ? &f->unstored : &f->left;
 	(void)pthread_mutex_unlock(&fl->lock);
+	if (fl->plain != NULL)
+		fill_plain_end(fl->plain);
 	(void)pthread_mutex_lock(&f->lock);
 	LIST_REMOVE(fl, chain);
 	if (outcome != NULL)
@@ -323,9 +344,15 @@ end_fill(struct fill *fl)
 	}
 	written = fl->stage == STAGE_WRITTEN;
 	ok = !fl->spoiled;
-	keep = fl->nhave > 0 && fl->unstored == NULL && ok;
+	keep = fl->nhave > 0 && fl->unstored == NULL && ok &&
+	    fl->plain == NULL;
 	partial = fl->partial;
 	(void)pthread_mutex_unlock(&fl->lock);
+	/* What nobody can be asked for again need not be in the store. */
+	if (written && ok && partial && fl->plain != NULL) {
+		(void)fill_plain_commit(fl);
+		partial = false;
+	}
 	if (written && ok && partial &&
 	    blob_partial_commit(s, &fl->digest, fl->fd) == -1) {
 		if (log_allowed(&store_limit, WARN_BURST))
@@ -573,6 +600,24 @@ fills_stats(struct fills *f, struct fills_stats *st)
 	(void)pthread_mutex_unlock(&f->lock);
 }
 
+struct fill *
+fill_enter(struct fills *f, const struct fill_want *w)
+{
+	struct fill *fl = NULL;
+
+	(void)pthread_mutex_lock(&f->lock);
+	if (!f->stopping && (fl = fill_new(f, w)) != NULL) {
+		LIST_INSERT_HEAD(&f->bucket[w->digest.b[0]], fl, chain);
+		f->started++;
+		f->running++;
+		fl->counted = fl->asked = true;
+		atomic_fetch_add(&fl->refs, 1);
+		fl->nreader++;
+	}
+	(void)pthread_mutex_unlock(&f->lock);
+	return (fl);
+}
+
 enum place { PLACE_NONE, PLACE_TAKEN, PLACE_FULL };
 
 /* A new reader's place there, and its reference.  Locked. */
@@ -618,7 +663,7 @@ find_or_start(struct fills *f, const struct fill_want *w, bool urgent,
 		return (NULL);
 	if (fl == NULL) {
 		*joined = false;
-		if ((fl = fill_new(f, w)) == NULL)
+		if (w->join || (fl = fill_new(f, w)) == NULL)
 			return (NULL);
 		LIST_INSERT_HEAD(&f->bucket[w->digest.b[0]], fl, chain);
 		TAILQ_INSERT_TAIL(&f->opens, fl, work);

@@ -38,15 +38,41 @@ void		 fills_stop(struct fills *f);
 /* After upstreams_stop(); every reader must be destroyed. */
 void		 fills_destroy(struct fills **f);
 
+/*
+ * A file of a plain upstream: nobody has signed what it should be, so its pieces
+ * are taken as they come, as long as they are of one version.
+ */
+struct fill_plain {			/* all copied */
+	struct upstreams *upstreams;
+	const char	*target, *fields;	/* struct transfer_plain */
+	const char	*validator;	/* strong; "": it comes in one piece */
+	bool		 keep;		/* in the store, if it is complete */
+	/* In a worker, once, at the end, while it can still be joined.  content:
+	 * what the store has it as; NULL: it has not. */
+	void		(*done)(void *arg, const struct digest *content);
+	void		*arg;
+};
+
 struct fill_want {			/* all copied */
-	struct digest	 digest;
+	struct digest	 digest;	/* of plain files: a name for this fill */
 	uint64_t	 size;
 	const uint8_t	*rows;		/* chunk_rows(size); NULL: whole */
 	const char	*set, *path;	/* NULL: not known */
 	/* No upstream is asked: what the store has is verified, and dropped
 	 * where it is bad. */
 	bool		 local;
+	const struct fill_plain *plain;	/* NULL; for fill_adopt() alone */
+	bool		 join;		/* the fill that runs, or none */
 };
+
+/*
+ * In a transfer's head(): the file that it is about to bring is filled, and the
+ * transfer handed over.  The fill counts as read until it is let go.  NULL: it was
+ * not; then done is not called.
+ */
+struct fill	*fill_adopt(struct fills *f, const struct fill_want *w,
+		    struct transfer *t);
+void		 fill_let_go(struct fill **fl);
 
 /*
  * A reader of bytes off to off + len (> 0, within the size) of a blob that is not

@@ -189,16 +189,16 @@ open_complete(struct fill *fl)
 static bool
 open_partial(struct fill *fl)
 {
-	char hex[DIGEST_HEX + 1];
+	char name[FILL_NAME];
 	bool fresh;
 	int fd;
 
 	if ((fd = blob_partial_open(fills_store(fl->fills), &fl->digest,
 	    fl->size, &fresh)) == -1) {
 		if (log_allowed(&room_limit, 1))
-			log_err("fill digest=%s size=%" PRIu64
+			log_err("fill %s size=%" PRIu64
 			    " cannot be stored: %s%s",
-			    digest_hex(&fl->digest, hex), fl->size,
+			    fill_name(fl, name), fl->size,
 			    strerror(errno), errno == ENOSPC ?
 			    " (see cache-size and min-free)" : "");
 		return (false);
@@ -228,9 +228,9 @@ fill_open_file(struct fill *fl)
 	enum opened opened;
 	bool ok;
 
-	if (fl->size == 0 && !is_empty_digest(&fl->digest))
+	if (fl->size == 0 && fl->plain == NULL && !is_empty_digest(&fl->digest))
 		return ("an empty file has another digest");
-	opened = open_complete(fl);
+	opened = fl->plain == NULL ? open_complete(fl) : OPENED_NOTHING;
 	if (fl->local && opened != OPENED)
 		return ("the store has no good one, and no upstream is asked");
 	if (opened == OPENED || (opened == OPENED_NOTHING && open_partial(fl)))

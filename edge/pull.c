@@ -26,6 +26,8 @@ pull_piece_ok(const struct fill *fl, size_t piece, const void *p, size_t len)
 {
 	struct digest d;
 
+	if (fl->plain != NULL)		/* as good as any */
+		return (true);
 	digest_of(&d, p, len);
 	return (memcmp(d.b, fl->rows != NULL ?
 	    fl->rows + piece * DIGEST_LEN : fl->digest.b, DIGEST_LEN) == 0);
@@ -191,11 +193,11 @@ pull_free(struct pull *pl)
 static void
 log_fault(const struct pull *pl, const struct transfer_end *e)
 {
-	char hex[DIGEST_HEX + 1];
+	char name[FILL_NAME];
 
 	if (log_allowed(&warn_limit, WARN_BURST))
-		log_warn("fill digest=%s upstream=%s chunk=%zu reason=%s",
-		    digest_hex(&pl->fill->digest, hex), e->url, pl->next,
+		log_warn("fill %s upstream=%s chunk=%zu reason=%s",
+		    fill_name(pl->fill, name), e->url, pl->next,
 		    e->reason);
 }
 
@@ -300,6 +302,14 @@ start(struct fill *fl, size_t piece, size_t most)
 	struct pull *pl, *other;
 
 	CHECK(!fl->local);		/* all is there, or it has failed */
+	if (fl->plain != NULL) {
+		if (!fill_plain_resumes(fl->plain)) {
+			fill_fail(fl, "there is no strong validator to go on "
+			    "with");
+			return;
+		}
+		w.plain = fill_plain_ask(fl->plain);
+	}
 	if (fl->round == 0 && fl->tried == 0)
 		fl->round_ms = clock_boot_ms();
 	if (fl->unstored != NULL)
@@ -339,12 +349,38 @@ pull_want(struct fill *fl, size_t piece, size_t end)
 	if (fl->stage != STAGE_RUNNING || pull_have(fl, piece) ||
 	    fl->npull >= FILL_PULLS || (fl->narrow && fl->npull > 0))
 		return;
+	if (fl->plain != NULL && !fill_plain_resumes(fl->plain) &&
+	    fl->npull > 0)
+		return;			/* it comes, or never */
 	LIST_FOREACH(pl, &fl->pulls, link)
 		if (pl->next <= piece && piece < pl->end &&
 		    piece - pl->next <= FILL_FAR)
 			return;
 	start(fl, piece, fl->npull > 0 || fl->unstored != NULL ? end :
 	    fl->npiece);
+}
+
+bool
+pull_adopt(struct fill *fl, struct transfer *t)
+{
+	struct pull *pl;
+
+	if ((pl = calloc(1, sizeof(*pl))) == NULL ||
+	    (pl->buf = malloc(CHUNK_SIZE)) == NULL) {
+		free(pl);
+		return (false);
+	}
+	pl->fill = fl;
+	pl->transfer = t;
+	pl->last = pl->end = fl->npiece;
+	if (fl->unstored != NULL && fill_plain_resumes(fl->plain))
+		pl->end = MIN(pl->end, unstored_end(fl->unstored, 0));
+	LIST_INSERT_HEAD(&fl->pulls, pl, link);
+	fl->npull++;
+	atomic_fetch_add(&fl->refs, 1);
+	transfer_hand_over(t, fl->size, fill_plain_ask(fl->plain), on_data,
+	    on_done, pl);
+	return (true);
 }
 
 void

@@ -51,11 +51,14 @@ struct pull {
 	LIST_ENTRY(pull) link;
 };
 
+struct plain_part;			/* see fill_plain.c */
+
 struct fill {
 	unsigned	 magic;
 	struct fills	*fills;
 	struct digest	 digest;
 	uint64_t	 size;
+	struct plain_part *plain;	/* NULL: a published blob */
 	uint8_t		*rows;		/* NULL: verified by its digest */
 	char		*set, *path;
 	atomic_uint	 refs;
@@ -157,6 +160,8 @@ void	pull_schedule(struct fill *fl);
  * exclusive): has one on its way. */
 void	pull_want(struct fill *fl, size_t piece, size_t end);
 void	pull_cancel(struct fill *fl);
+/* A transfer of all of it, which others have begun.  False: out of memory. */
+bool	pull_adopt(struct fill *fl, struct transfer *t);
 
 /* By fill_open.c, in a worker; nothing is locked.  Finds or makes the file, and
  * marks what it holds, waking readers.  NULL, or why not. */
@@ -168,6 +173,23 @@ void	fill_wake(struct fill *fl);
  * is locked.  NULL: out of memory, stopping, or it has too many. */
 struct fill *fill_join(struct fills *f, const struct fill_want *w, bool urgent,
 	    bool *joined);
+/* One that has not been opened yet, in the table, counted as read, with a
+ * reference for that, and in no queue.  NULL: out of memory, or stopping. */
+struct fill *fill_enter(struct fills *f, const struct fill_want *w);
+/* By fill_plain.c. */
+struct plain_part *fill_plain_new(const struct fill_plain *w); /* NULL: memory */
+void	fill_plain_destroy(struct plain_part **p);
+struct upstreams *fill_plain_upstreams(const struct plain_part *p);
+const struct transfer_plain *fill_plain_ask(const struct plain_part *p);
+/* Pieces can be had in another transfer. */
+bool	fill_plain_resumes(const struct plain_part *p);
+/* The complete partial file into the store, or away; it is no more the fill's.
+ * False: it should have been stored, and is not.  In a worker. */
+bool	fill_plain_commit(struct fill *fl);
+void	fill_plain_end(struct plain_part *p);
+/* For the log: "digest=..." or, of a plain file, "file=...". */
+#define	FILL_NAME	256
+const char *fill_name(const struct fill *fl, char out[FILL_NAME]);
 /* The fill has failed (first reason counts). */
 void	fill_fail(struct fill *fl, const char *reason);
 /* Goes on without the store, from nothing.  False: not possible. */

@@ -84,9 +84,10 @@ header_field(struct reply *r, const char *line, size_t len)
 		if (r->has_range || content_range(r, v, n) == -1)
 			r->malformed = true;
 		r->has_range = true;
-	} else if ((v = field(line, len, "Content-Encoding", &n)) != NULL) {
+	} else if ((v = field(line, len, "Content-Encoding", &n)) != NULL)
 		content_encoding(r, v, n);
-	}
+	else if (field(line, len, "Transfer-Encoding", &n) != NULL)
+		r->chunked = true;
 }
 
 enum reply_line

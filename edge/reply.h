@@ -14,7 +14,7 @@
  */
 struct reply {
 	unsigned	status;		/* 0: not a number */
-	bool		has_length, has_range, malformed;
+	bool		has_length, has_range, malformed, chunked;
 	bool		coded;		/* by a coding that is none of: */
 	enum coding	coding;
 	unsigned long long length, first, last, total;

@@ -21,6 +21,8 @@
 
 #include <curl/curl.h>
 
+#include "edge/fields.h"
+#include "edge/fresh.h"
 #include "edge/health.h"
 #include "edge/rate.h"
 #include "edge/reply.h"
@@ -31,7 +33,7 @@
 #include "proto/log.h"
 
 #define	URL_MAX		8192		/* bytes, percent-coded */
-#define	HEADER_MAX	128		/* of a request's field */
+#define	HEADER_MAX	8192		/* of a request's field */
 #define	REDIRECTS_MAX	3
 #define	RECEIVE_SIZE	131072L		/* bytes at once */
 #define	DISCARD_MAX	65536u		/* bytes of an error's body */
@@ -65,6 +67,9 @@ struct transfer {
 	bool		 by_path;	/* a static tree's, not by digest */
 	bool		 ranged;
 	struct reply	 reply;
+	struct buf	 fields;	/* of the answer, if plain; see fields.h */
+	bool		 judged;	/* the head's `head` was called */
+	bool		 declined;	/* by it: no body is wanted */
 	bool		 accepted, over;
 	uint64_t	 skip;		/* bytes to read through */
 	enum coding	 coding;
@@ -242,10 +247,13 @@ transfer_url(struct transfer *t)
 	struct buf b = BUF_INIT(URL_MAX);
 	char hex[DIGEST_HEX + 1], *url = NULL;
 
-	t->by_path = t->upstream->kind == UPSTREAM_STATIC &&
-	    t->set != NULL && t->path != NULL;
+	t->by_path = t->w.plain != NULL ||
+	    (t->upstream->kind == UPSTREAM_STATIC &&
+	    t->set != NULL && t->path != NULL);
 	(void)buf_addf(&b, "%s/", t->upstream->url);
-	if (t->by_path) {
+	if (t->w.plain != NULL)
+		(void)buf_adds(&b, t->w.plain->target);
+	else if (t->by_path) {
 		add_path(&b, t->set);
 		(void)buf_adds(&b, "/");
 		add_path(&b, t->path);
@@ -318,6 +326,72 @@ judge_coded(struct transfer *t)
 	return (true);
 }
 
+/* The first answer for a plain file: its caller knows what is wanted of it. */
+static void
+judge_head(struct transfer *t)
+{
+	const struct reply *r = &t->reply;
+	struct transfer_head h = {
+		.url = t->upstream->url, .status = r->status,
+		.fields = t->fields.p,
+		.has_length = r->has_length, .length = r->length,
+		.by_close = !r->has_length && !r->chunked,
+	};
+
+	t->judged = true;
+	if (r->has_length)
+		t->wanted = r->length;
+	switch (t->w.plain->head(t->w.arg, t, &h)) {
+	case TRANSFER_GO:
+		t->accepted = true;
+		break;
+	case TRANSFER_ENOUGH:
+		t->declined = true;
+		break;
+	case TRANSFER_WRONG:
+		give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT, "%s", h.reason);
+		break;
+	case TRANSFER_BROKEN:
+		give_up(t, TRANSFER_STOPPED, HEALTH_NEUTRAL, "local fault");
+		break;
+	}
+}
+
+/* Whether more of a plain file is of the version that its beginning was of. */
+static bool
+is_same_version(const struct transfer *t)
+{
+	const char *validator = t->w.plain->validator;
+	char value[FRESH_ETAG];
+
+	return (fields_get(t->fields.p, validator[0] == '"' ? "ETag" :
+	    "Last-Modified", value, sizeof(value)) != NULL &&
+	    strcmp(value, validator) == 0);
+}
+
+/* True: that is all to be said. */
+static bool
+judge_plain(struct transfer *t)
+{
+
+	if (buf_add(&t->fields, "", 0) == -1) {
+		give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT,
+		    "head longer than %d bytes", FIELDS_MAX);
+		return (true);
+	}
+	if (t->w.plain->head != NULL) {
+		/* 1xx are followed by another one, chunks by trailers. */
+		if (!t->judged && t->reply.status >= 200)
+			judge_head(t);
+		return (true);
+	}
+	if ((t->reply.status != 200 && t->reply.status != 206) ||
+	    is_same_version(t))
+		return (false);
+	give_up(t, TRANSFER_FAULT, HEALTH_NEUTRAL, "changed meanwhile");
+	return (true);
+}
+
 /* The head of the answer is complete: whether its body is what we want. */
 static void
 judge(struct transfer *t)
@@ -325,6 +399,8 @@ judge(struct transfer *t)
 	char reason[UPSTREAM_REASON];
 
 	if (t->w.coded != NULL && judge_coded(t))
+		return;
+	if (t->w.plain != NULL && judge_plain(t))
 		return;
 	switch (reply_judge(&t->reply, t->w.size, t->w.from, t->w.to, t->ranged,
 	    &t->skip, reason)) {
@@ -343,6 +419,26 @@ judge(struct transfer *t)
 	}
 }
 
+/* Without what may stand around the value. */
+static void
+keep_field(struct transfer *t, const char *line, size_t len)
+{
+	const char *colon = memchr(line, ':', len);
+
+	if (colon == NULL)
+		return;			/* refused elsewhere */
+	(void)buf_add(&t->fields, line, (size_t)(colon + 1 - line));
+	(void)buf_adds(&t->fields, " ");
+	len -= (size_t)(colon + 1 - line);
+	for (line = colon + 1; len > 0 && (*line == ' ' || *line == '\t');
+	    line++)
+		len--;
+	while (len > 0 && memchr(" \t\r\n", line[len - 1], 4) != NULL)
+		len--;
+	(void)buf_add(&t->fields, line, len);
+	(void)buf_adds(&t->fields, "\n");
+}
+
 static size_t
 on_header(char *line, size_t size, size_t n, void *arg)
 {
@@ -351,9 +447,21 @@ on_header(char *line, size_t size, size_t n, void *arg)
 
 	CHECK_OBJ(t, TRANSFER_MAGIC);
 	t->first = true;
-	/* Trailers say nothing. */
-	if (!t->accepted && reply_line(&t->reply, line, len) == REPLY_END)
+	if (t->accepted)		/* trailers say nothing */
+		return (len);
+	switch (reply_line(&t->reply, line, len)) {
+	case REPLY_STATUS:
+		buf_free(&t->fields);
+		t->fields = (struct buf)BUF_INIT(FIELDS_MAX);
+		break;
+	case REPLY_FIELD:
+		if (t->w.plain != NULL)
+			keep_field(t, line, len);
+		break;
+	case REPLY_END:
 		judge(t);
+		break;
+	}
 	return (t->over ? 0 : len);
 }
 
@@ -445,6 +553,33 @@ add_header(struct transfer *t, const char *name, const char *value)
 	return (0);
 }
 
+/* The fields that a plain file is asked for with. */
+static int
+add_fields(struct transfer *t)
+{
+	const struct transfer_plain *p = t->w.plain;
+	const char *line = p->fields, *end;
+	struct curl_slist *l;
+	char one[HEADER_MAX];
+	size_t n;
+
+	for (; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+		n = (size_t)(end - line);
+		if (n >= sizeof(one))
+			return (-1);
+		memcpy(one, line, n);
+		one[n] = '\0';
+		/* What has no value is written so for the library. */
+		if (n >= 2 && one[n - 1] == ' ' && one[n - 2] == ':')
+			one[n - 2] = ';', one[n - 1] = '\0';
+		if ((l = curl_slist_append(t->headers, one)) == NULL)
+			return (-1);
+		t->headers = l;
+	}
+	return (p->validator == NULL || !t->ranged ? 0 :
+	    add_header(t, "If-Range", p->validator));
+}
+
 static int
 offer_codings(struct transfer *t)
 {
@@ -473,7 +608,13 @@ begin(struct transfer *t)
 	    add_header(t, "Cache-Control", "only-if-cached") == -1) ||
 	    (t->w.coded != NULL && offer_codings(t) == -1))
 		goto out;
-	if ((t->ranged = t->w.from > 0 || t->w.to < t->w.size)) {
+	t->ranged = t->w.from > 0 || t->w.to < t->w.size;
+	if (t->w.plain != NULL) {
+		(void)curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
+		if (add_fields(t) == -1)
+			goto out;
+	}
+	if (t->ranged) {
 		(void)snprintf(range, sizeof(range), "%" PRIu64 "-%" PRIu64,
 		    t->w.from, t->w.to - 1);
 		if (curl_easy_setopt(c, CURLOPT_RANGE, range) != CURLE_OK)
@@ -502,6 +643,20 @@ is_hard(CURLcode rc)
 	    rc == CURLE_OPERATION_TIMEDOUT);
 }
 
+/* Every byte came, as far as can be told. */
+static bool
+is_complete(const struct transfer *t, CURLcode rc)
+{
+
+	if (t->declined)
+		return (rc == CURLE_OK || rc == CURLE_WRITE_ERROR ||
+		    rc == CURLE_PARTIAL_FILE);
+	if (!t->accepted)
+		return (false);
+	return (t->coding != CODING_NONE || t->wanted == TRANSFER_UNKNOWN ?
+	    rc == CURLE_OK : t->given == t->wanted);
+}
+
 /* What an ended transfer, which nothing was said about yet, comes to. */
 static void
 conclude(struct transfer *t, CURLcode rc)
@@ -510,8 +665,7 @@ conclude(struct transfer *t, CURLcode rc)
 
 	if (atomic_load(&t->cancel))
 		give_up(t, TRANSFER_STOPPED, HEALTH_NEUTRAL, "cancelled");
-	else if (t->accepted && (t->coding != CODING_NONE ? rc == CURLE_OK :
-	    t->given == t->wanted))
+	else if (is_complete(t, rc))
 		give_up(t, TRANSFER_DONE, HEALTH_GOOD, "done");
 	else if (!t->accepted && (rc == CURLE_OK || rc == CURLE_WRITE_ERROR ||
 	    rc == CURLE_PARTIAL_FILE) && status != 0) {
@@ -541,6 +695,7 @@ transfer_free(struct transfer *t)
 	if (t->curl != NULL)
 		curl_easy_cleanup(t->curl);
 	curl_slist_free_all(t->headers);
+	buf_free(&t->fields);
 	free(t->set);
 	free(t->path);
 	explicit_bzero(&t->magic, sizeof(t->magic));
@@ -800,12 +955,47 @@ transfer_start(struct upstreams *u, const struct transfer_want *w)
 }
 
 void
+transfer_hand_over(struct transfer *t, uint64_t size,
+    const struct transfer_plain *plain,
+    enum transfer_more (*data)(void *arg, const void *p, size_t len),
+    void (*done)(void *arg, const struct transfer_end *e), void *arg)
+{
+
+	CHECK_OBJ(t, TRANSFER_MAGIC);
+	CHECK(t->judged && t->given == 0 && size == t->wanted);
+	t->w.size = t->w.to = size;
+	t->w.plain = plain;
+	t->w.data = data;
+	t->w.done = done;
+	t->w.arg = arg;
+}
+
+void
 transfer_cancel(struct upstreams *u, struct transfer *t)
 {
 
 	CHECK_OBJ(t, TRANSFER_MAGIC);
 	atomic_store(&t->cancel, true);
 	(void)curl_multi_wakeup(u->multi);
+}
+
+char *
+upstream_resolve(const char *url, const char *target, const char *location)
+{
+	char base[URL_MAX], *out = NULL, *copy = NULL;
+	CURLU *u;
+
+	if ((size_t)snprintf(base, sizeof(base), "%s/%s", url, target) >=
+	    sizeof(base) || (u = curl_url()) == NULL)
+		return (NULL);
+	/* A relative one is taken as from what is there. */
+	if (curl_url_set(u, CURLUPART_URL, base, 0) == CURLUE_OK &&
+	    curl_url_set(u, CURLUPART_URL, location, 0) == CURLUE_OK &&
+	    curl_url_get(u, CURLUPART_URL, &out, 0) == CURLUE_OK)
+		copy = strdup(out);
+	curl_free(out);
+	curl_url_cleanup(u);
+	return (copy);
 }
 
 /* A document on its way. */

@@ -100,6 +100,32 @@ struct transfer_coded {
 	uint64_t	 plain;			/* and of one that is not; else
 						 * TRANSFER_STOPPED */
 };
+/*
+ * A file of a plain upstream, by its address, in one request: redirects are answers
+ * like others.  Without `head` it is (a part of) a version that is known already:
+ * its validator and size must be the same.
+ */
+struct transfer_head {			/* of an answer; good during the call */
+	const char	*url;			/* the upstream's */
+	unsigned	 status;		/* 200 and above */
+	const char	*fields;		/* see fields.h */
+	bool		 has_length;
+	uint64_t	 length;
+	bool		 by_close;		/* only that ends the body */
+	char		 reason[UPSTREAM_REASON];	/* for TRANSFER_WRONG */
+};
+struct transfer_plain {			/* good until done */
+	const char	*target;		/* below the upstream's URL, as sent */
+	const char	*fields;		/* the request's, see fields.h */
+	const char	*validator;		/* for If-Range; NULL with head */
+	/*
+	 * In the transfer thread.  GO: the body goes to data(), as far as the
+	 * length says.  ENOUGH: there is none, or it is not wanted; done follows
+	 * with TRANSFER_DONE.
+	 */
+	enum transfer_more (*head)(void *arg, struct transfer *t,
+			    struct transfer_head *h);
+};
 struct transfer_want {
 	struct digest	 digest;
 	uint64_t	 size;			/* of the whole blob */
@@ -108,6 +134,8 @@ struct transfer_want {
 	uint64_t	 tried;
 	bool		 urgent;		/* before those that wait */
 	const struct transfer_coded *coded;	/* NULL, or good until done */
+	/* Or NULL; with its `head`: size and to are TRANSFER_UNKNOWN. */
+	const struct transfer_plain *plain;
 	/*
 	 * Both are called in the transfer thread with no lock held; data with
 	 * bytes in order from `from` on, never beyond `to` (coded ones: max).
@@ -121,6 +149,19 @@ struct transfer_want {
  * itself. */
 struct transfer	*transfer_start(struct upstreams *u,
 		    const struct transfer_want *w);
+/* Where `location` (RFC 9110, 10.2.2) leads from that target of an upstream; malloc'd,
+ * NULL: nowhere. */
+char		*upstream_resolve(const char *url, const char *target,
+		    const char *location);
+#define	TRANSFER_UNKNOWN	UINT64_MAX
+/* In head(), before GO: the rest of the transfer, which brings `size` bytes, is
+ * somebody else's; `plain` must be good until then. */
+void		 transfer_hand_over(struct transfer *t, uint64_t size,
+		    const struct transfer_plain *plain,
+		    enum transfer_more (*data)(void *arg, const void *p,
+			size_t len),
+		    void (*done)(void *arg, const struct transfer_end *e),
+		    void *arg);
 /* Before done was entered (the caller's lock sees to that).  done follows. */
 void		 transfer_cancel(struct upstreams *u, struct transfer *t);
 
