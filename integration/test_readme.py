@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The README's commands do what it says."""
+import getpass
 import os
 import re
 import shutil
@@ -31,3 +32,14 @@ def test_the_tour_runs(tmp_path):
     lines = [l for l in out.splitlines() if l.startswith("hello")]
     assert lines == ["hello, first", "hello, first", "hello, second",
                      "hello, first", "hello, first"], out
+
+
+def test_its_edge_without_a_master_is_complete(tmp_path):
+    """The configuration as it stands there; only the user is another."""
+    with open(os.path.join(TOP, "README.md")) as f:
+        text = re.search(r"^```\n(set\n.*?)^```", f.read(), re.M | re.S).group(1)
+    conf = tmp_path / "edge.conf"
+    conf.write_text(text + 'user = "%s"\n' % getpass.getuser())
+    p = subprocess.run([os.path.join(TOP, "edge", "pkgcast-edge"), "-t", "-f",
+                        str(conf)], text=True, capture_output=True, timeout=60)
+    assert (p.returncode, p.stdout, p.stderr) == (0, "", "")
