@@ -53,6 +53,7 @@ struct edge {
 	struct cold_pool	*cold;
 	struct bytes_source	 bytes;
 	struct edge_scrub		*scrub;
+	struct plains		*plains;	/* NULL: none configured */
 	struct leases		*leases;
 	struct site		*site;
 	struct edge_serve	*serve;
@@ -255,6 +256,32 @@ make_instance(struct edge *e)
 	}
 }
 
+/* What a blob is worth: to published sets, or else to plain ones. */
+static enum blob_named
+named(void *arg, const struct digest *d)
+{
+	struct edge *e = arg;
+	enum blob_named worth = sync_named(follow_sync(e->follow), d);
+
+	return (worth == BLOB_UNNAMED && e->plains != NULL &&
+	    plains_named(e->plains, d) ? BLOB_NAMED : worth);
+}
+
+static void
+open_plains(struct edge *e)
+{
+	struct plains_conf c = {
+		.edge = e->conf, .store = e->store, .fills = e->fills,
+		.bytes = &e->bytes,
+		.name = e->conf->name != NULL ? e->conf->name : "pkgcast",
+	};
+	struct parse_error error;
+
+	if (e->conf->nplain > 0 &&
+	    (e->plains = plains_new(&c, &error)) == NULL)
+		errx(1, "%s", error.reason);
+}
+
 /* What is held of published sets is served at once, stale until the first
  * lease. */
 static void
@@ -262,7 +289,7 @@ make_site(struct edge *e)
 {
 	struct edge_serve_conf sc = {
 		.name = e->conf->name, .trust = e->trust, .bytes = &e->bytes,
-		.upstreams = e->upstreams,
+		.upstreams = e->upstreams, .plains = e->plains,
 		.plain_only = !config_published(e->conf),
 		.refuse = stale_refused(e->conf), .grace = e->conf->grace,
 	};
@@ -286,7 +313,7 @@ make_site(struct edge *e)
 	if ((e->follow = follow_new(&fc)) == NULL)
 		err(1, "follow");
 	edge_serve_follow(e->serve, e->follow);
-	blob_store_named(e->store, sync_named, follow_sync(e->follow));
+	blob_store_named(e->store, named, e);
 	if (config_published(e->conf))
 		sync_start(follow_sync(e->follow));
 }
@@ -358,11 +385,22 @@ start_link(struct edge *e)
 static int
 command(void *arg, const char *line, char *answer, size_t size)
 {
+	static const char mark[] = "mark ";
+	struct edge *e = arg;
+	uint64_t epoch;
 
-	(void)arg;
-	(void)line;
-	(void)snprintf(answer, size, "no such set");
-	return (-1);
+	if (strncmp(line, mark, sizeof(mark) - 1) != 0) {
+		(void)snprintf(answer, size, "no such command");
+		return (-1);
+	}
+	line += sizeof(mark) - 1;
+	if (plains_mark(e->plains, line, &epoch) == -1) {
+		(void)snprintf(answer, size, "%s is no plain set here", line);
+		return (-1);
+	}
+	(void)snprintf(answer, size, "%s is marked, for the %" PRIu64 ". time",
+	    line, epoch);
+	return (0);
 }
 
 static void
@@ -390,6 +428,8 @@ start(struct edge *e)
 	/* Without published sets there is nobody to follow. */
 	if (published && follow_start(e->follow, e->link) == -1)
 		err(1, "follow");
+	if (e->plains != NULL && plains_start(e->plains) == -1)
+		err(1, "plain sets");
 	start_control(e);
 	say_ready(e, port, nset);
 }
@@ -418,6 +458,8 @@ reconfigure(struct edge *e)
 		log_err("upstreams not changed reason=\"%s\"",
 		    strerror(errno));
 	fills_configure(e->fills, c);
+	if (e->plains != NULL)
+		plains_configure(e->plains, c);
 	edge_serve_configure(e->serve, stale_refused(c), c->grace);
 	follow_configure(e->follow, c->poll);
 	warm_configure(sync_warm(follow_sync(e->follow)), warm_bytes(c),
@@ -437,6 +479,8 @@ stop(struct edge *e)
 {
 
 	control_stop(&e->control);
+	if (e->plains != NULL)
+		plains_stop(e->plains);
 	follow_stop(e->follow);
 	links_stop(e->links);
 	httpd_stop(&e->httpd);
@@ -445,7 +489,10 @@ stop(struct edge *e)
 	links_destroy(&e->links);
 	fills_stop(e->fills);
 	upstreams_stop(e->upstreams);
+	if (e->plains != NULL)
+		plains_stop_transfers(e->plains);
 	fills_destroy(&e->fills);
+	plains_destroy(&e->plains);
 	follow_destroy(&e->follow);
 	upstreams_destroy(&e->upstreams);
 	site_destroy(&e->site);
@@ -486,6 +533,7 @@ main(int argc, char *argv[])
 	/* From here on there are threads. */
 	load_trust(&e);
 	open_stores(&e);
+	open_plains(&e);
 	make_site(&e);
 	start(&e);
 	while ((sig = daemon_signal()) == SIGHUP)

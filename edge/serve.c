@@ -346,6 +346,14 @@ get_coming(void *arg, struct httpd_request *r, const struct digest *d)
 	return (true);
 }
 
+static bool
+get_plain(void *arg, struct httpd_request *r, const char *path)
+{
+	struct edge_serve *e = arg;
+
+	return (plains_request(e->conf.plains, r, path));
+}
+
 static char *
 get_status(void *arg, size_t *len)
 {
@@ -354,7 +362,8 @@ get_status(void *arg, size_t *len)
 		.name = e->conf.name, .started_ms = e->started_ms,
 		.site = e->conf.site, .trust = e->conf.trust,
 		.store = e->conf.bytes->store, .fills = e->conf.bytes->fills,
-		.upstreams = e->conf.upstreams, .leases = e->conf.leases,
+		.upstreams = e->conf.upstreams, .plains = e->conf.plains,
+		.leases = e->conf.leases,
 		.follow = e->follow, .httpd = atomic_load(&e->httpd),
 		.link = atomic_load(&e->link), .hits = atomic_load(&e->conf.bytes->hits),
 		.misses = atomic_load(&e->conf.bytes->misses),
@@ -379,6 +388,8 @@ edge_serve_request(void *arg, struct httpd_request *r)
 	};
 
 	CHECK_OBJ(e, SERVE_MAGIC);
+	if (e->conf.plains != NULL)
+		s.elsewhere = get_plain;
 	serve_request(&s, r);
 }
 

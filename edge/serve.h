@@ -7,6 +7,7 @@
 
 #include "edge/bytes.h"
 #include "edge/follow.h"
+#include "edge/plain.h"
 #include "proto/serve.h"
 
 /* An edge's end of proto/serve.h: which bytes, and whether they are up to date. */
@@ -19,6 +20,7 @@ struct edge_serve_conf {		/* borrowed */
 	struct bytes_source	*bytes;
 	struct upstreams	*upstreams;
 	struct leases		*leases;
+	struct plains		*plains;	/* NULL: no plain sets */
 	bool			 plain_only;	/* no published sets, ever */
 	bool			 refuse;	/* stale = "refuse" */
 	uint64_t		 grace;		/* seconds */

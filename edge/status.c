@@ -192,7 +192,7 @@ kind_word(enum upstream_kind kind)
 }
 
 static json_t *
-upstreams_json(const struct edge_status *s)
+upstreams_json(struct upstreams *u)
 {
 	struct upstream_stat *st;
 	json_t *a = json_array();
@@ -200,7 +200,7 @@ upstreams_json(const struct edge_status *s)
 
 	if ((st = calloc(UPSTREAMS_MAX, sizeof(*st))) == NULL)
 		return (a);
-	n = upstreams_stats(s->upstreams, st, UPSTREAMS_MAX);
+	n = upstreams_stats(u, st, UPSTREAMS_MAX);
 	for (size_t i = 0; i < n && i < UPSTREAMS_MAX; i++)
 		json_array_append_new(a, json_pack("{s:s, s:s, s:o, s:o, s:o,"
 		    " s:i, s:b, s:I, s:s}",
@@ -212,6 +212,32 @@ upstreams_json(const struct edge_status *s)
 		    "aside_s", (json_int_t)st[i].aside_s,
 		    "last_error", st[i].reason));
 	free(st);
+	return (a);
+}
+
+static json_t *
+plain_json(const struct edge_status *s)
+{
+	json_t *a = json_array();
+	struct plain_stats st;
+	size_t i;
+
+	for (i = 0; i < plains_n(s->plains); i++) {
+		plains_stats(s->plains, i, &st);
+		json_array_append_new(a, json_pack("{s:s, s:s, s:s, s:b, s:o,"
+		    " s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+		    "name", st.name, "kind", st.kind,
+		    "freshness", st.by_mark ? "mark" : "http",
+		    "stale", st.stale, "marks", number(st.epoch),
+		    "last_poll_s", seconds_ago(st.polled_ms),
+		    "files", number(st.files), "hits", number(st.hits),
+		    "misses", number(st.misses),
+		    "verified", number(st.verified),
+		    "changed", number(st.changed),
+		    "stale_answers", number(st.stale_answers),
+		    "passed", number(st.passed),
+		    "upstreams", upstreams_json(st.upstreams)));
+	}
 	return (a);
 }
 
@@ -250,15 +276,16 @@ edge_status_text(const struct edge_status *s, size_t *len)
 	char *text;
 
 	root = json_pack("{s:s, s:s, s:s?, s:I, s:o, s:o, s:o, s:o, s:o, s:o,"
-	    " s:o, s:o, s:o, s:o}",
+	    " s:o, s:o, s:o, s:o, s:o}",
 	    "program", "pkgcast-edge", "version", PKGCAST_VERSION,
 	    "name", s->name,
 	    "uptime_s", (json_int_t)((clock_boot_ms() - s->started_ms) / 1000),
 	    "trust", number(trust_version(s->trust)),
 	    "lease", lease_json(s), "sets", sets_json(s),
+	    "plain", plain_json(s),
 	    "cache", cache_json(s), "counters", counters_json(s),
 	    "documents", documents_json(s), "coded", coded_json(s),
-	    "upstreams", upstreams_json(s), "link", link_json(s),
+	    "upstreams", upstreams_json(s->upstreams), "link", link_json(s),
 	    "poll", poll_json(s));
 	if (root == NULL)
 		return (NULL);

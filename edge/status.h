@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "edge/follow.h"
+#include "edge/plain.h"
 #include "proto/coder.h"
 #include "proto/httpd.h"
 
@@ -18,6 +19,7 @@ struct edge_status {
 	struct blob_store	*store;
 	struct fills		*fills;
 	struct upstreams	*upstreams;
+	struct plains		*plains;	/* may be NULL */
 	struct leases		*leases;
 	struct follow		*follow;
 	struct httpd		*httpd;		/* may be NULL */

@@ -569,7 +569,9 @@ serve_request(void *serve, struct httpd_request *r)
 	route_parse(target, strlen(target), &route);
 	switch (route.kind) {
 	case ROUTE_PATH:
-		get_path(s, r, route.path);
+		if (s->elsewhere == NULL ||
+		    !s->elsewhere(s->arg, r, route.path))
+			get_path(s, r, route.path);
 		return;
 	case ROUTE_BLOB:
 		get_blob(s, r, &route.digest);

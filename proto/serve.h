@@ -67,6 +67,10 @@ struct serve {
 			    const struct answer *a);
 	void		 (*keep)(void *arg, struct httpd_request *r,
 			    const struct serve_file *f, const struct answer *a);
+	/* A path that is no published set's: true when it was answered, or waits.
+	 * May be NULL. */
+	bool		 (*elsewhere)(void *arg, struct httpd_request *r,
+			    const char *path);
 	/* Whether answers of that set (NULL: of no set) are up to date, now. */
 	enum serve_lease (*lease)(void *arg, const struct site_set *set);
 	/* A path or set that is not known: true when httpd_wait() was called

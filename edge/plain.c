@@ -1,0 +1,616 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Plain sets and what is known of their files: found by the set's name and the
+ * address below it, kept in memory and in the records.  Called by HTTP threads,
+ * transfer threads, fill's workers and the poll thread.
+ */
+#include <sys/param.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sodium.h>
+
+#include "edge/plain_impl.h"
+#include "proto/check.h"
+#include "proto/clock.h"
+#include "proto/log.h"
+
+#define	OBJECT_MAGIC	0x6f626a65u
+#define	RECORDS		"plain.db"
+#define	FIRST_MS	2000		/* that a request waits for the first poll */
+#define	ABSENT_MAX	10000u		/* redirects and errors that are kept */
+#define	TARGET_MAX	6144u		/* bytes of an address below a set */
+#define	IDENTIFY_MAX	1000u		/* files that are polled, of a set */
+
+static struct plain_stripe *
+stripe_of(struct plains *p, const char *key, unsigned *bucket)
+{
+	unsigned char out[crypto_shorthash_BYTES];
+	uint64_t h;
+
+	crypto_shorthash(out, (const unsigned char *)key, strlen(key), p->seed);
+	memcpy(&h, out, sizeof(h));
+	*bucket = (unsigned)(h / PLAIN_STRIPES % PLAIN_BUCKETS);
+	return (&p->stripe[h % PLAIN_STRIPES]);
+}
+
+static struct plain_stripe *
+stripe_of_object(struct object *o)
+{
+	unsigned bucket;
+
+	return (stripe_of(o->set->plains, o->key, &bucket));
+}
+
+pthread_mutex_t *
+object_lock(struct object *o)
+{
+
+	CHECK_OBJ(o, OBJECT_MAGIC);
+	return (&stripe_of_object(o)->lock);
+}
+
+static struct object *
+object_new(struct plain_set *s, const char *key)
+{
+	struct object *o;
+
+	if ((o = calloc(1, sizeof(*o))) == NULL ||
+	    (o->key = strdup(key)) == NULL) {
+		free(o);
+		return (NULL);
+	}
+	o->magic = OBJECT_MAGIC;
+	o->set = s;
+	o->target = o->key + s->name_len + 1;
+	return (o);
+}
+
+struct object *
+object_get(struct plain_set *s, const char *target)
+{
+	size_t size = s->name_len + strlen(target) + 2;
+	struct plain_stripe *t;
+	struct object *o;
+	unsigned bucket;
+	char *key;
+
+	if ((key = malloc(size)) == NULL)
+		return (NULL);
+	(void)snprintf(key, size, "%s/%s", s->name, target);
+	t = stripe_of(s->plains, key, &bucket);
+	(void)pthread_mutex_lock(&t->lock);
+	LIST_FOREACH(o, &t->bucket[bucket], link)
+		if (strcmp(o->key, key) == 0)
+			break;
+	if (o == NULL && (o = object_new(s, key)) != NULL)
+		LIST_INSERT_HEAD(&t->bucket[bucket], o, link);
+	if (o != NULL)
+		o->refs++;
+	(void)pthread_mutex_unlock(&t->lock);
+	free(key);
+	return (o);
+}
+
+struct object *
+object_ref(struct object *o)
+{
+
+	(void)pthread_mutex_lock(object_lock(o));
+	o->refs++;
+	(void)pthread_mutex_unlock(object_lock(o));
+	return (o);
+}
+
+void
+object_put(struct object **op)
+{
+	struct object *o = *op;
+	pthread_mutex_t *lock;
+	bool last;
+
+	*op = NULL;
+	if (o == NULL)
+		return;
+	lock = object_lock(o);
+	(void)pthread_mutex_lock(lock);
+	CHECK(o->refs > 0);
+	/* A version that is current holds a reference. */
+	if ((last = --o->refs == 0)) {
+		CHECK(o->current == NULL && o->running == NULL);
+		LIST_REMOVE(o, link);
+	}
+	(void)pthread_mutex_unlock(lock);
+	if (!last)
+		return;
+	free(o->key);
+	explicit_bzero(&o->magic, sizeof(o->magic));
+	free(o);
+}
+
+struct version *
+object_version(struct object *o)
+{
+	struct version *v = NULL;
+
+	(void)pthread_mutex_lock(object_lock(o));
+	if (o->current != NULL)
+		v = version_ref(o->current);
+	(void)pthread_mutex_unlock(object_lock(o));
+	return (v);
+}
+
+/* Counts what becomes current, or is no more. */
+static void
+count(struct object *o, const struct version *v, int n)
+{
+
+	if (v == NULL)
+		return;
+	atomic_fetch_add(&o->set->files, (uint64_t)(int64_t)n);
+	if (v->record.status != 200)
+		atomic_fetch_add(&o->set->plains->absent, (unsigned)n);
+}
+
+/* Makes it current (NULL: nothing is) if `only` is, or whatever is.  What was is
+ * the caller's to put; v's reference is taken. */
+static struct version *
+exchange_current(struct object *o, struct version *only, struct version *v)
+{
+	struct version *old;
+
+	(void)pthread_mutex_lock(object_lock(o));
+	if (only != NULL && o->current != only)
+		old = v;
+	else {
+		old = o->current;
+		count(o, old, -1);
+		count(o, v, 1);
+		o->current = v;
+	}
+	(void)pthread_mutex_unlock(object_lock(o));
+	return (old);
+}
+
+void
+object_install(struct object *o, struct version *v)
+{
+	struct version *old;
+
+	CHECK(v->keep);
+	if (v->record.status != 200 && atomic_load(&o->set->plains->absent) >=
+	    ABSENT_MAX) {
+		old = exchange_current(o, NULL, NULL);
+		records_remove(o->set->plains->records, o->key);
+	} else
+		old = exchange_current(o, NULL, version_ref(v));
+	version_put(&old);
+}
+
+void
+object_lost(struct object *o, struct version *v)
+{
+	struct version *old;
+
+	atomic_store(&v->state, VERSION_LOST);
+	/* What tells whether the set has changed is remembered. */
+	if (plain_identifies(o->set, o->target))
+		return;
+	if ((old = exchange_current(o, v, NULL)) == v)
+		records_remove(o->set->plains->records, o->key);
+	version_put(&old);
+}
+
+static unsigned
+digest_bucket(const struct digest *d)
+{
+	unsigned h;
+
+	memcpy(&h, d->b, sizeof(h));
+	return (h % (PLAIN_STRIPES * PLAIN_BUCKETS));
+}
+
+void
+version_keep(struct version *v)
+{
+	struct plains *p = v->object->set->plains;
+
+	if (v->record.status == 200) {
+		(void)pthread_mutex_lock(&p->digests);
+		if (!v->is_named)
+			LIST_INSERT_HEAD(&p->named[digest_bucket(
+			    &v->record.digest)], v, named);
+		v->is_named = true;
+		(void)pthread_mutex_unlock(&p->digests);
+	}
+	records_put(p->records, &v->record);
+}
+
+void
+version_unname(struct version *v)
+{
+	struct plains *p = v->object->set->plains;
+
+	(void)pthread_mutex_lock(&p->digests);
+	if (v->is_named)
+		LIST_REMOVE(v, named);
+	v->is_named = false;
+	(void)pthread_mutex_unlock(&p->digests);
+}
+
+bool
+plains_named(struct plains *p, const struct digest *d)
+{
+	const struct version *v;
+
+	(void)pthread_mutex_lock(&p->digests);
+	LIST_FOREACH(v, &p->named[digest_bucket(d)], named)
+		if (digest_eq(&v->record.digest, d))
+			break;
+	(void)pthread_mutex_unlock(&p->digests);
+	return (v != NULL);
+}
+
+/*
+ * Durable before anybody can see what made it necessary: after a crash it is found
+ * once more.
+ */
+void
+plain_mark(struct plain_set *s, const char *why)
+{
+	uint64_t epoch = atomic_fetch_add(&s->epoch, 1) + 1;
+
+	log_info("marked set=%s epoch=%llu reason=%s", s->name,
+	    (unsigned long long)epoch, why);
+	if (records_set_epoch(s->plains->records, s->name, epoch) == -1)
+		log_err("mark of set=%s is not on disk: %s", s->name,
+		    strerror(errno));
+}
+
+int
+plains_mark(struct plains *p, const char *set, uint64_t *epoch)
+{
+	size_t i;
+
+	for (i = 0; i < p->n; i++)
+		if (strcmp(p->set[i].name, set) == 0) {
+			plain_mark(&p->set[i], "by hand");
+			*epoch = atomic_load(&p->set[i].epoch);
+			return (0);
+		}
+	return (-1);
+}
+
+bool
+plain_identifies(struct plain_set *s, const char *target)
+{
+	bool found = false;
+	size_t i;
+
+	if (!s->by_mark)
+		return (false);
+	(void)pthread_mutex_lock(&s->plains->lock);
+	for (i = 0; i < s->nidentify && !found; i++)
+		found = strcmp(s->identify[i], target) == 0;
+	(void)pthread_mutex_unlock(&s->plains->lock);
+	return (found);
+}
+
+char *
+plain_target(const char *path, const char *query)
+{
+	static const char safe[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	    "abcdefghijklmnopqrstuvwxyz0123456789-._~/!$&'()*,;=:@";
+	struct buf b = BUF_INIT(TARGET_MAX);
+	char *target = NULL;
+
+	/* '+' is written so that nobody takes it for a blank. */
+	for (; *path != '\0'; path++)
+		if (strchr(safe, *path) != NULL)
+			(void)buf_add(&b, path, 1);
+		else
+			(void)buf_addf(&b, "%%%02X", (unsigned char)*path);
+	if (query != NULL)
+		(void)buf_addf(&b, "?%s", query);
+	if (!b.failed)
+		target = buf_take(&b, NULL);
+	buf_free(&b);
+	return (target);
+}
+
+/* Adds to the list; -1: no memory.  Locked. */
+static int
+add_identify(struct plain_set *s, const char *target)
+{
+	char **grown;
+
+	if ((grown = reallocarray(s->identify, s->nidentify + 1,
+	    sizeof(*grown))) == NULL)
+		return (-1);
+	s->identify = grown;
+	if ((s->identify[s->nidentify] = strdup(target)) == NULL)
+		return (-1);
+	s->nidentify++;
+	return (0);
+}
+
+void
+plain_identify(struct plain_set *s, const char *target)
+{
+
+	if (!s->by_mark || plain_identifies(s, target))
+		return;
+	(void)pthread_mutex_lock(&s->plains->lock);
+	if (s->nidentify < IDENTIFY_MAX)
+		(void)add_identify(s, target);
+	(void)pthread_mutex_unlock(&s->plains->lock);
+}
+
+/* The daemon's settings, with a set's addresses instead of the upstreams. */
+static int
+upstreams_of(const struct edge_conf *c, const struct config_list *urls,
+    struct edge_conf *out)
+{
+	size_t i;
+
+	*out = *c;
+	out->nupstream = urls->n;
+	if ((out->upstream = calloc(urls->n, sizeof(*out->upstream))) == NULL)
+		return (-1);
+	for (i = 0; i < urls->n; i++) {
+		out->upstream[i].url = urls->v[i];
+		out->upstream[i].kind = UPSTREAM_STATIC;
+	}
+	return (0);
+}
+
+static int
+set_init(struct plains *p, struct plain_set *s, const struct plain_conf *c)
+{
+	struct edge_conf conf;
+	char *target;
+	size_t i;
+	int e;
+
+	s->plains = p;
+	s->name = c->name;
+	s->name_len = strlen(c->name);
+	s->urls = c->plain;
+	s->poll_ms = (int64_t)c->poll * 1000;
+	s->kind = kind_of((const char *const *)(void *)c->identify.v,
+	    c->identify.n);
+	if (c->kind != NULL)
+		(void)kind_parse(&s->kind, c->kind);
+	s->by_mark = c->freshness != NULL ? strcmp(c->freshness, "mark") == 0 :
+	    s->kind != KIND_OTHER || c->identify.n > 0;
+	atomic_store(&s->polled, !s->by_mark);
+	s->identify_given = c->identify.n > 0;
+	for (i = 0; i < c->identify.n; i++) {
+		target = plain_target(c->identify.v[i], NULL);
+		e = target == NULL ? -1 : add_identify(s, target);
+		free(target);
+		if (e == -1)
+			return (-1);
+	}
+	if ((s->first = waiters_new(FIRST_MS)) == NULL ||
+	    waiters_start(s->first) == -1 ||
+	    upstreams_of(p->conf.edge, &s->urls, &conf) == -1)
+		return (-1);
+	s->upstreams = upstreams_new(&conf);
+	free(conf.upstream);
+	return (s->upstreams == NULL ? -1 : 0);
+}
+
+static struct plain_set *
+set_of_key(struct plains *p, const char *key)
+{
+	size_t i;
+
+	for (i = 0; i < p->n; i++)
+		if (strncmp(key, p->set[i].name, p->set[i].name_len) == 0 &&
+		    key[p->set[i].name_len] == '/')
+			return (&p->set[i]);
+	return (NULL);
+}
+
+/* What is no more in the store, or of a set that there is no more, goes. */
+static void
+load(void *arg, struct record *r)
+{
+	struct plains *p = arg;
+	struct plain_set *s = set_of_key(p, r->key);
+	struct object *o = NULL;
+	struct version *v = NULL;
+	const char *target;
+	bool there, tells;
+
+	if (s != NULL) {
+		target = r->key + s->name_len + 1;
+		there = r->status != 200 || blob_have(p->conf.store, &r->digest);
+		if (!s->identify_given && kind_identifies(s->kind, target))
+			plain_identify(s, target);
+		tells = plain_identifies(s, target);
+		if ((there || tells) && (o = object_get(s, target)) != NULL &&
+		    (v = version_load(o, r)) != NULL) {
+			if (!there)
+				atomic_store(&v->state, VERSION_LOST);
+			object_install(o, v);
+			version_keep(v);
+		}
+	}
+	if (v == NULL)
+		records_remove(p->records, r->key);
+	version_put(&v);
+	object_put(&o);
+}
+
+static int
+open_records(struct plains *p, struct parse_error *err)
+{
+	const char *state = p->conf.edge->state;
+	char path[4096];
+	size_t i;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", state, RECORDS);
+	if ((p->records = records_open(path, err)) == NULL)
+		return (-1);
+	for (i = 0; i < p->n; i++)
+		atomic_store(&p->set[i].epoch,
+		    records_epoch(p->records, p->set[i].name));
+	if (records_each(p->records, load, p) == 0)
+		return (0);
+	(void)snprintf(err->reason, sizeof(err->reason),
+	    "the records of plain sets cannot be read: %s", strerror(errno));
+	return (-1);
+}
+
+struct plains *
+plains_new(const struct plains_conf *c, struct parse_error *err)
+{
+	struct plains *p;
+	size_t i;
+
+	if ((p = calloc(1, sizeof(*p))) == NULL ||
+	    (p->set = calloc(c->edge->nplain, sizeof(*p->set))) == NULL)
+		goto fail;
+	p->conf = *c;
+	randombytes_buf(p->seed, sizeof(p->seed));
+	(void)pthread_mutex_init(&p->digests, NULL);
+	(void)pthread_mutex_init(&p->lock, NULL);
+	clock_cond_init(&p->poke);
+	for (i = 0; i < PLAIN_STRIPES; i++)
+		(void)pthread_mutex_init(&p->stripe[i].lock, NULL);
+	for (; p->n < c->edge->nplain; p->n++)
+		if (set_init(p, &p->set[p->n], &c->edge->plain[p->n]) == -1)
+			goto fail;
+	if (open_records(p, err) == 0)
+		return (p);
+	plains_destroy(&p);
+	return (NULL);
+fail:
+	(void)snprintf(err->reason, sizeof(err->reason), "plain sets: %s",
+	    strerror(errno));
+	plains_destroy(&p);
+	return (NULL);
+}
+
+int
+plains_start(struct plains *p)
+{
+
+	return (plain_poll_start(p));
+}
+
+void
+plains_configure(struct plains *p, const struct edge_conf *c)
+{
+	struct edge_conf conf;
+	size_t i;
+
+	for (i = 0; i < p->n; i++)
+		if (upstreams_of(c, &p->set[i].urls, &conf) == 0) {
+			(void)upstreams_configure(p->set[i].upstreams, &conf);
+			free(conf.upstream);
+		}
+}
+
+void
+plains_stop(struct plains *p)
+{
+	size_t i;
+
+	atomic_store(&p->stopping, true);
+	plain_poll_stop(p);
+	for (i = 0; i < p->n; i++)
+		waiters_stop(p->set[i].first);
+}
+
+void
+plains_stop_transfers(struct plains *p)
+{
+	size_t i;
+
+	for (i = 0; i < p->n; i++)
+		upstreams_stop(p->set[i].upstreams);
+}
+
+/* What is current goes, and with it all objects. */
+static void
+forget_all(struct plains *p)
+{
+	struct version *v;
+	struct object *o;
+	unsigned i, j;
+
+	for (i = 0; i < PLAIN_STRIPES; i++)
+		for (j = 0; j < PLAIN_BUCKETS; j++)
+			while ((o = LIST_FIRST(&p->stripe[i].bucket[j])) !=
+			    NULL) {
+				v = exchange_current(o, NULL, NULL);
+				CHECK(v != NULL);
+				version_put(&v);
+			}
+}
+
+void
+plains_destroy(struct plains **pp)
+{
+	struct plains *p = *pp;
+	struct plain_set *s;
+	size_t i;
+
+	*pp = NULL;
+	if (p == NULL)
+		return;
+	if (p->set != NULL) {
+		plains_stop(p);
+		for (i = 0; i < p->conf.edge->nplain; i++)
+			upstreams_destroy(&p->set[i].upstreams);
+		forget_all(p);
+		records_close(&p->records);
+		for (i = 0; i < p->conf.edge->nplain; i++) {
+			s = &p->set[i];
+			waiters_destroy(&s->first);
+			while (s->nidentify > 0)
+				free(s->identify[--s->nidentify]);
+			free(s->identify);
+		}
+	}
+	free(p->set);
+	free(p);
+}
+
+size_t
+plains_n(const struct plains *p)
+{
+
+	return (p == NULL ? 0 : p->n);
+}
+
+void
+plains_stats(struct plains *p, size_t i, struct plain_stats *st)
+{
+	static const char *const kinds[] = {
+		[KIND_OTHER] = "other", [KIND_FREEBSD] = "freebsd",
+		[KIND_DEBIAN] = "debian", [KIND_ARCH] = "arch",
+	};
+	struct plain_set *s = &p->set[i];
+
+	CHECK(i < p->n);
+	*st = (struct plain_stats){
+		.name = s->name, .kind = kinds[s->kind], .by_mark = s->by_mark,
+		.stale = plain_is_overdue(s), .epoch = atomic_load(&s->epoch),
+		.polled_ms = atomic_load(&s->good_ms),
+		.files = atomic_load(&s->files),
+		.hits = atomic_load(&s->hits),
+		.misses = atomic_load(&s->misses),
+		.verified = atomic_load(&s->verified),
+		.changed = atomic_load(&s->changed),
+		.stale_answers = atomic_load(&s->stale),
+		.passed = atomic_load(&s->passed),
+		.upstreams = s->upstreams,
+	};
+}
