@@ -68,9 +68,9 @@ TESTS =		tests/test_accesslog.c tests/test_announce.c \
 		tests/test_answer.c tests/test_blob.c tests/test_bytes.c \
 		tests/test_coder.c tests/test_cold.c tests/test_config.c \
 		tests/test_control.c tests/test_daemon.c tests/test_fill.c \
-		tests/test_framing.c tests/test_head.c tests/test_httpd.c \
-		tests/test_keycmd.c \
-		tests/test_keys.c tests/test_lease.c tests/test_manifest.c \
+		tests/test_framing.c tests/test_fresh.c tests/test_head.c \
+		tests/test_httpd.c tests/test_keycmd.c tests/test_keys.c \
+		tests/test_kind.c tests/test_lease.c tests/test_manifest.c \
 		tests/test_message.c tests/test_metrics.c tests/test_proto.c tests/test_publish.c \
 		tests/test_record.c tests/test_recover.c tests/test_roster.c \
 		tests/test_rot.c tests/test_route.c tests/test_scan.c tests/test_serve.c \
@@ -81,7 +81,7 @@ MEASURES =	tests/bench_body.c tests/bench_lookup.c tests/bench_store.c \
 		tests/bench_reconnect.c
 FUZZ =		tests/fuzz_answer.c tests/fuzz_cert.c tests/fuzz_coding.c \
 		tests/fuzz_config.c \
-		tests/fuzz_framing.c tests/fuzz_head.c tests/fuzz_lease.c \
+		tests/fuzz_framing.c tests/fuzz_fresh.c tests/fuzz_head.c tests/fuzz_lease.c \
 		tests/fuzz_manifest.c tests/fuzz_minisign.c \
 		tests/fuzz_renew.c tests/fuzz_reply.c tests/fuzz_route.c \
 		tests/fuzz_scan.c tests/fuzz_trust.c tests/fuzz_zcode.c

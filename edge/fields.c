@@ -16,7 +16,7 @@ static const char *const hop_by_hop[] = { "Connection", "HTTP2-Settings",
 	"Keep-Alive", "Proxy-Authenticate", "Proxy-Authentication-Info",
 	"Proxy-Authorization", "Proxy-Connection", "TE", "Trailer",
 	"Transfer-Encoding", "Upgrade", NULL };
-/* Never an option of a connection: without them the rest would be read wrongly. */
+/* Never options of a connection: without them the rest is read wrongly. */
 static const char *const for_all[] = { "Age", "Cache-Control",
 	"Content-Encoding", "Content-Type", "Date", "Expires", "Vary", NULL };
 /* What the edge says itself in its answers, and in its requests. */
@@ -25,7 +25,8 @@ static const char *const own_answer[] = { "Accept-Ranges", "Age",
 	"Last-Modified", NULL };
 static const char *const own_request[] = { "Accept-Encoding", "Content-Length",
 	"Expect", "Host", "If-Match", "If-Modified-Since", "If-None-Match",
-	"If-Range", "If-Unmodified-Since", "Max-Forwards", "Range", "Via", NULL };
+	"If-Range", "If-Unmodified-Since", "Max-Forwards", "Range", "Via",
+	NULL };
 static const char *const none[] = { NULL };
 
 size_t

@@ -10,9 +10,9 @@
 
 /*
  * Header fields as text ("fields"): lines "Name: value\n", NUL-terminated, in
- * the order of their arrival.  Pure.  Lines that are no field (without a colon, a
- * name that is no token) are passed over and never handed on; control bytes in
- * values are refused by whoever reads them from a socket.
+ * the order of their arrival.  Pure.  Lines that are no field (without a colon,
+ * with a name that is no token) are passed over and never handed on; control
+ * bytes in values are refused by whoever reads them from a socket.
  */
 #define	FIELDS_MAX	32768		/* bytes of what is made here */
 #define	FIELDS_N	256		/* fields that it is made of */
@@ -27,8 +27,8 @@ struct field {
 /* The next field of *fields, which moves on.  False: no more. */
 bool		 fields_next(const char **fields, struct field *f);
 bool		 field_is(const struct field *f, const char *name);
-/* The next member of a comma-separated list of tokens, without blanks around it;
- * *list moves on, at most to end.  Empty ones are passed over.  False: no more. */
+/* The next member of a comma-separated list of tokens, without blanks around
+ * it, and no empty one; *list moves on, at most to end.  False: no more. */
 bool		 fields_member(const char **list, const char *end,
 		    const char **member, size_t *len);
 /* Of a field that has one value: 1, 0: absent, -1: several that differ. */
@@ -43,17 +43,17 @@ const char	*fields_get(const char *fields, const char *name, char *out,
 
 /* Adds a field's line. */
 void		 fields_add(struct buf *b, const struct field *f);
-/* What was added, malloc'd, "" if nothing; or NULL where something did not fit. */
+/* What was added, malloc'd; "" if nothing, NULL where something did not fit. */
 char		*fields_done(struct buf *b);
 
 /*
  * Made of others, malloc'd.  NULL: no memory, or more than a limit above.
  *
  * Of a response as received, what is stored and may be forwarded: all but the
- * hop-by-hop ones, those that Connection names (RFC 9110, 7.6.1; but not the ones
- * that say what a cache or a reader is to do, which it must not name), and those
- * of proxies (RFC 9111, 3.1).  Where there is no Date, or a bad one, it gets one:
- * the time of receipt, in seconds (RFC 9110, 6.6.1).
+ * hop-by-hop ones, those that Connection names (RFC 9110, 7.6.1; but not what a
+ * cache or a reader must know, which it must not name), and those of proxies
+ * (RFC 9111, 3.1).  Where there is no Date, or a bad one, it gets one: the time
+ * of receipt, in seconds (RFC 9110, 6.6.1).
  */
 char		*fields_stored(const char *fields, int64_t received);
 /*

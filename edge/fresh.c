@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a shared cache may do with a response (RFC 9111).  Section numbers are of
- * that RFC.  Pure functions, called for plain upstreams on any thread; what heads
+ * What a shared cache may do with a response (RFC 9111; sections are of that
+ * RFC).  Pure functions, called for plain upstreams on any thread; what heads
  * say is read in fresh_parse.c.
  */
 #include <stdlib.h>
@@ -153,8 +153,7 @@ fresh_confirms(const struct fresh_response *stored,
 {
 
 	if (new304->etag_strong)
-		return (stored->etag_strong &&
-		    strcmp(stored->etag, new304->etag) == 0);
+		return (strcmp(stored->etag, new304->etag) == 0);
 	if (new304->etag[0] != '\0')
 		return (strcmp(opaque(stored), opaque(new304)) == 0);
 	return (new304->last_modified == -1 ||
@@ -223,7 +222,7 @@ add_values(struct buf *b, const char *name, const char *fields)
 		(void)buf_adds(b, "\n");
 }
 
-/* A name of Vary in lower case.  False: no name, or no request has such a one. */
+/* A name of Vary in lower case.  False: none, or none that we keep. */
 static bool
 vary_name(char *out, size_t size, const char *name, size_t len)
 {

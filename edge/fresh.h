@@ -10,7 +10,8 @@
  * (heuristics off), and RFC 5861's stale-if-error.  Pure.  Header fields are
  * text as in fields.h.  Times are seconds: real ones since 1970.
  */
-#define	FRESH_MAX	INT64_C(2147483648)	/* seconds: none are more (1.2.2) */
+/* Seconds; more count as that (1.2.2). */
+#define	FRESH_MAX	INT64_C(2147483648)
 #define	FRESH_ETAG	256		/* bytes, NUL included */
 #define	FRESH_VARY	64		/* names in Vary, of 127 bytes each */
 
@@ -18,16 +19,16 @@
 struct fresh_response {
 	unsigned	status;
 	int64_t		date, last_modified;	/* -1 also: no date */
-	int64_t		expires;		/* 0 also: no date, so expired */
-	int64_t		age;			/* the field; -1 also: no number */
+	int64_t		expires;		/* 0 also: no date, expired */
+	int64_t		age;			/* -1 also: no number */
 	int64_t		max_age, s_maxage, stale_if_error;
 	bool		no_store, no_cache, private, public;
-	bool		must_revalidate;	/* proxy-revalidate, s-maxage too */
+	bool		must_revalidate;	/* for a shared cache */
 	bool		must_understand, immutable;
-	bool		has_etag;		/* one that cannot be used, too */
+	bool		has_etag;		/* also one of no use */
 	bool		etag_strong;
 	char		etag[FRESH_ETAG];	/* with quotes and W/; or "" */
-	bool		vary_any;		/* Vary: *, or no list of names */
+	bool		vary_any;		/* Vary: *, or no names */
 };
 /*
  * From all fields as received, or as stored.  Several Cache-Control fields are
@@ -72,33 +73,33 @@ enum fresh_use fresh_use(const struct fresh_response *r,
 	    const struct fresh_request *q, int64_t age);
 /*
  * 4.2.4 and RFC 5861, 4: whether FRESH_VERIFY may end in the stored response
- * when no upstream answers, or with an error.  Not where the response says
- * no-cache, must-revalidate, proxy-revalidate or s-maxage, the request no-cache,
- * or it is more stale than stale-if-error or max-stale of either allows.  A
- * request's max-age and min-fresh only wish (5.2.1).
+ * when no upstream answers, or with an error.  Not where the response or the
+ * request says no-cache; not a stale one where it says must-revalidate,
+ * proxy-revalidate or s-maxage, nor one that is more stale than stale-if-error
+ * of either or max-stale allow.  A request's max-age and min-fresh only wish
+ * (5.2.1).
  */
 bool	 fresh_may_be_stale(const struct fresh_response *r,
 	    const struct fresh_request *q, int64_t age);
 
 /*
  * A validator for If-Range: a strong ETag, else Last-Modified where there is no
- * ETag at all and Date is at least 60 seconds later; else "" (RFC 9110, 8.8.2.2,
- * 13.1.5).
+ * ETag at all and Date is at least 60 seconds later; else "" (RFC 9110, 8.8.2.2
+ * and 13.1.5).
  */
 const char *fresh_strong(const struct fresh_response *r, char out[FRESH_ETAG]);
 /*
  * 4.3.4: whether a 304, asked for with the validators of what is stored, speaks
- * of it: it has the same ETag, else the same Last-Modified, or none of them (then
- * it can speak of nothing else, as one was asked for).  False: ask again without
- * conditions.
+ * of it: it has the same ETag, else the same Last-Modified, or none of them
+ * (then it can speak of nothing else, as one was asked for).  False: ask again
+ * without conditions.
  */
 bool	 fresh_confirms(const struct fresh_response *stored,
 	    const struct fresh_response *new304);
 /*
- * 3.2: fields_stored() of a 304 received then, put over stored ones.  Those that
- * belong to the stored bytes stay (Content-Length, Content-Range,
- * Content-Encoding); Age goes where the 304 has none.  malloc'd; NULL as
- * there.
+ * 3.2: fields_stored() of a 304 received then, put over stored ones.  Those of
+ * the stored bytes stay (Content-Length, Content-Range, Content-Encoding); Age
+ * goes where the 304 has none.  malloc'd; NULL as there.
  */
 char	*fresh_update(const char *stored, const char *new304, int64_t received);
 

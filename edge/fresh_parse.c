@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What heads say of freshness: Cache-Control (RFC 9111, 5.2), Age, Expires, Vary
- * and validators.  Pure functions, called for plain upstreams on any thread.
+ * What heads say of freshness: Cache-Control (RFC 9111, 5.2), Age, Expires,
+ * Vary and validators.  Pure functions, called for plain upstreams on any
+ * thread.
  */
 #include <string.h>
 #include <strings.h>
@@ -73,7 +74,8 @@ directive_next(const char **s, const char *end, struct directive *d,
 		*s = to;
 		while (to[-1] == ' ' || to[-1] == '\t')
 			to--;
-		argument(d, d->name + d->nlen, (size_t)(to - d->name) - d->nlen);
+		argument(d, d->name + d->nlen,
+		    (size_t)(to - d->name) - d->nlen);
 		return (true);
 	}
 	return (false);

@@ -11,8 +11,8 @@
 
 #define	PATTERNS	16
 
-/* Patterns of fnmatch(3), of the last segment; immutable: of the whole path, with
- * "*" followed by a slash for any folder or none. */
+/* Patterns of fnmatch(3), of the last segment; immutable: of the whole path,
+ * and they begin with any folder or none. */
 struct kind {
 	const char	*word;
 	const char	*identifies[PATTERNS];
@@ -62,7 +62,7 @@ kind_parse(enum repo_kind *k, const char *word)
 	return (-1);
 }
 
-/* The last segment; NULL: there is none, or a query, which may choose anything. */
+/* The last segment; NULL: none, or a query, which may choose anything. */
 static const char *
 file_of(const char *path)
 {
