@@ -62,7 +62,7 @@ mark_command(const char *file, const char *set)
 		(void)printf("%s\n", answer);
 		break;
 	case 1:
-		warnx("%s: %s", set, answer);
+		warnx("%s", answer);
 		break;
 	default:
 		explain(c, errno);

@@ -80,8 +80,10 @@ def test_marking_asks_the_edge_that_runs(plain_edge):
     edge = plain_edge(NOWHERE)
     control = edge.path("state", "control")
     assert stat.S_IMODE(os.stat(control).st_mode) == 0o600
-    assert mark(edge, "other") == (
-        1, "", "pkgcast-edge: other: no such set\n")
+    assert mark(edge, "debian") == (
+        0, "debian is marked, for the 1. time\n", "")
+    unknown = (1, "", "pkgcast-edge: other is no plain set here\n")
+    assert mark(edge, "other") == unknown
     assert mark(edge, "../other") == (
         2, "", 'pkgcast-edge: "../other" is not the name of a set\n')
     assert mark(edge, "other", "-t")[0] == 2
@@ -93,7 +95,9 @@ def test_marking_asks_the_edge_that_runs(plain_edge):
               "on this state folder\n" % edge.path("state"))
     assert mark(edge, "debian") == nobody
     edge.start()                # takes the place of what the dead one left
-    assert mark(edge, "other")[0] == 1 and "no such" in mark(edge, "other")[2]
+    assert mark(edge, "other") == unknown
+    assert mark(edge, "debian") == (
+        0, "debian is marked, for the 2. time\n", "")
     assert edge.end() == 0
     assert not os.path.exists(control)
     assert mark(edge, "debian") == nobody
