@@ -450,12 +450,15 @@ load(void *arg, struct record *r)
 static int
 open_records(struct plains *p, struct parse_error *err)
 {
-	const char *state = p->conf.edge->state;
-	char path[4096];
 	size_t i;
 
-	(void)snprintf(path, sizeof(path), "%s/%s", state, RECORDS);
-	if ((p->records = records_open(path, err)) == NULL)
+	if (asprintf(&p->path, "%s/%s", p->conf.edge->state, RECORDS) == -1) {
+		p->path = NULL;
+		(void)snprintf(err->reason, sizeof(err->reason),
+		    "out of memory");
+		return (-1);
+	}
+	if ((p->records = records_open(p->path, err)) == NULL)
 		return (-1);
 	for (i = 0; i < p->n; i++)
 		atomic_store(&p->set[i].epoch,
@@ -579,6 +582,7 @@ plains_destroy(struct plains **pp)
 			free(s->identify);
 		}
 	}
+	free(p->path);
 	free(p->set);
 	free(p);
 }

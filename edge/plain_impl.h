@@ -103,6 +103,7 @@ struct plains {
 	struct plains_conf conf;
 	size_t		 n;
 	struct plain_set *set;
+	char		*path;		/* of the records */
 	struct records	*records;
 	atomic_bool	 stopping;
 	unsigned char	 seed[16];

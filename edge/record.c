@@ -2,11 +2,11 @@
 /*
  * Records of cached URLs on their way to the database: a queue, which a thread
  * writes in transactions of many.  What cannot be written waits, up to a limit;
- * beyond that puts are forgotten, but not that the record which is there is none
- * any more.  Called by HTTP threads, threads of fills and polls, and main.
+ * beyond that puts are forgotten, but not that the older record on disk has to
+ * go.  Called by HTTP threads, threads of fills and polls, and main.
  *
- * Locks: db, then lock.  The thread waits for the disk with db held, others take
- * it at start only; callers never wait for it in put and remove.
+ * Locks: db_lock, then lock.  The thread waits for the disk with the first one
+ * held; others take that at start only, so put and remove do not wait.
  */
 #include <sys/param.h>
 #include <sys/queue.h>
@@ -24,7 +24,7 @@
 
 #define	RECORDS_MAGIC	0x72656373u
 #define	BATCH_MS	100		/* a put waits that long for others */
-#define	BATCH_N		1000u		/* of a transaction, as is the next one */
+#define	BATCH_N		1000u		/* of a transaction */
 #define	BATCH_BYTES	(4u << 20)
 #define	QUEUE_MAX	(32u << 20)	/* bytes, with what is being written */
 #define	RETRY_MS	5000		/* after a failed transaction */
@@ -74,7 +74,7 @@ struct records {
 	uint64_t	 queued, written;
 	uint64_t	 hurry;		/* somebody waits for that one */
 	uint64_t	 failures;
-	bool		 clear;		/* all that was there before the queue */
+	bool		 clear;		/* all that is on disk goes first */
 	bool		 stop;
 };
 
@@ -402,8 +402,7 @@ run(void *arg)
 	return (NULL);
 }
 
-/* With the lock: waits until all that is queued is written; false: it could not
- * be. */
+/* With the lock: until all that is queued is written; false: it cannot be. */
 static bool
 wait_written(struct records *r)
 {

@@ -57,8 +57,8 @@ void		 records_remove(struct records *r, const char *key);
 uint64_t	 records_epoch(struct records *r, const char *set);
 /*
  * Durable before it returns; waits for the disk.  An epoch never falls.  -1:
- * errno (ENOMEM: as if not called; EIO: records_epoch() knows it, and it will be
- * written as soon as that is possible).
+ * errno (ENOMEM: as if not called; EIO: records_epoch() knows it, and it will
+ * be written as soon as that is possible).
  */
 int		 records_set_epoch(struct records *r, const char *set,
 		    uint64_t epoch);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The database of records: the only file that names SQLite.  Its journal is a
- * write-ahead log; nobody else opens it while we have it.  SQLite knows when its
- * own structure is damaged, but not when a value is, so each row has a sum.
+ * write-ahead log; nobody else opens it while we have it.  SQLite knows when
+ * its own structure is damaged, but not when a value is, so each row has a sum.
  * Called by record.c, one thread at a time.
  */
 #include <errno.h>
@@ -22,14 +22,15 @@
 
 #define	DB_MAGIC	0x72636462u
 #define	DB_MODE		0640
-#define	DB_VERSION	1		/* of the tables below */
-#define	DB_VERSION_TEXT	"1"
+#define	DB_VERSION	"1"		/* of the tables below */
 #define	BUSY_MS		2000		/* who looks at it with sqlite3(1) */
 #define	REASON		256
 #define	BAD_ROWS	20		/* lines a second about them */
 #define	DAMAGED		".damaged"
 
-enum statement { S_BEGIN, S_COMMIT, S_CLEAR, S_PUT, S_REMOVE, S_EPOCH, S_EACH, S_N };
+enum statement {
+	S_BEGIN, S_COMMIT, S_CLEAR, S_PUT, S_REMOVE, S_EPOCH, S_EACH, S_N
+};
 
 static const char *const sql[S_N] = {
 	[S_BEGIN] = "BEGIN",
@@ -64,7 +65,7 @@ static const char tables[] =
     " epoch INTEGER NOT NULL, sum INTEGER NOT NULL);"
     "CREATE TABLE epoch (name TEXT NOT NULL PRIMARY KEY,"
     " epoch INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;"
-    "PRAGMA user_version = " DB_VERSION_TEXT ";"
+    "PRAGMA user_version = " DB_VERSION ";"
     "COMMIT;";
 
 struct record_db {
@@ -291,11 +292,11 @@ has_tables(struct record_db *d)
 	if (!ask(d, "PRAGMA user_version", version, sizeof(version)) ||
 	    !ask(d, "SELECT count(*) FROM sqlite_master", n, sizeof(n)))
 		return (false);
-	if (strcmp(version, DB_VERSION_TEXT) == 0)
+	if (strcmp(version, DB_VERSION) == 0)
 		return (true);
 	if (strcmp(version, "0") == 0 && strcmp(n, "0") == 0)
 		return (execute(d, tables));
-	(void)snprintf(reason, sizeof(reason), "its version is %s, not %d",
+	(void)snprintf(reason, sizeof(reason), "its version is %s, not %s",
 	    version, DB_VERSION);
 	return (fail(d, RECORD_DB_DAMAGED, reason));
 }
@@ -401,9 +402,10 @@ record_db_open(struct record_db *d, void (*epoch)(void *, const char *,
 static char *
 column(sqlite3_stmt *s, int i)
 {
-	const void *p = sqlite3_column_blob(s, i);
+	const char *p = sqlite3_column_blob(s, i);
+	int len = sqlite3_column_bytes(s, i);
 
-	return (strndup(p == NULL ? "" : p, (size_t)sqlite3_column_bytes(s, i)));
+	return (strndup(p == NULL ? "" : p, (size_t)len));
 }
 
 static void

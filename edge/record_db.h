@@ -15,7 +15,7 @@ struct record_db;
 
 enum record_db_result {
 	RECORD_DB_OK,
-	RECORD_DB_LATER,		/* full disk, no memory, errors of the disk */
+	RECORD_DB_LATER,		/* disk full or failing, no memory */
 	RECORD_DB_DAMAGED,		/* it was moved aside, and is closed */
 	RECORD_DB_REFUSED		/* an operator has to see to it */
 };
