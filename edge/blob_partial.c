@@ -154,6 +154,7 @@ blob_partial_commit(struct blob_store *s, const struct digest *d, int fd)
 	CHECK(b != NULL && b->queue == Q_FILLING);
 	blob_set_checked(b);
 	table_move(b, Q_NAMED, b->charge);
+	(void)pthread_cond_broadcast(&s->changed);
 	(void)pthread_mutex_unlock(&s->lock);
 	return (0);
 }
@@ -170,7 +171,9 @@ take_place(struct blob_store *s, const struct digest *content, uint64_t size,
 
 	*there = false;
 	while ((b = table_find(s, content)) != NULL) {
-		if (b->queue == Q_GOING)
+		/* Without a charge: by another of the same content, at once. */
+		if (b->queue == Q_GOING ||
+		    (b->queue == Q_FILLING && b->charge == 0))
 			(void)pthread_cond_wait(&s->changed, &s->lock);
 		else if (b->queue == Q_IDLE)
 			table_discard(b);
@@ -216,6 +219,7 @@ blob_partial_commit_as(struct blob_store *s, const struct digest *d,
 		table_move(to, Q_NAMED, from->charge);
 		table_discard(from);
 	}
+	(void)pthread_cond_broadcast(&s->changed);
 	(void)pthread_mutex_unlock(&s->lock);
 	errno = e;
 	return (ret);
@@ -288,5 +292,6 @@ blob_partial_close(struct blob_store *s, const struct digest *d, bool keep)
 		    (uint64_t)st.st_size));
 	else
 		table_discard(b);
+	(void)pthread_cond_broadcast(&s->changed);
 	(void)pthread_mutex_unlock(&s->lock);
 }
