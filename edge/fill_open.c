@@ -207,7 +207,8 @@ open_partial(struct fill *fl)
 	fl->fd = fd;
 	fl->partial = true;
 	(void)pthread_mutex_unlock(&fl->lock);
-	if (!fresh)
+	/* What a plain file's name had before is of no use to it. */
+	if (!fresh && fl->plain == NULL)
 		(void)check_file(fl);
 	return (true);
 }
