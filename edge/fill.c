@@ -685,11 +685,30 @@ find_or_start(struct fills *f, const struct fill_want *w, bool urgent,
 	return (fl);
 }
 
+/* A reader more of one that somebody holds. */
+static struct fill *
+join_held(struct fill *fl)
+{
+	bool ok;
+
+	CHECK_OBJ(fl, FILL_MAGIC);
+	(void)pthread_mutex_lock(&fl->lock);
+	if ((ok = fl->stage != STAGE_FAILED)) {
+		atomic_fetch_add(&fl->refs, 1);
+		fl->nreader++;
+	}
+	(void)pthread_mutex_unlock(&fl->lock);
+	return (ok ? fl : NULL);
+}
+
 struct fill *
 fill_join(struct fills *f, const struct fill_want *w, bool urgent, bool *joined)
 {
 	struct fill *fl;
 
+	*joined = true;
+	if (w->held != NULL)
+		return (join_held(w->held));
 	(void)pthread_mutex_lock(&f->lock);
 	fl = find_or_start(f, w, urgent, joined);
 	(void)pthread_mutex_unlock(&f->lock);

@@ -53,6 +53,7 @@ struct fill_plain {			/* all copied */
 	void		*arg;
 };
 
+struct fill;
 struct fill_want {			/* all copied */
 	struct digest	 digest;	/* of plain files: a name for this fill */
 	uint64_t	 size;
@@ -63,6 +64,8 @@ struct fill_want {			/* all copied */
 	bool		 local;
 	const struct fill_plain *plain;	/* NULL; for fill_adopt() alone */
 	bool		 join;		/* the fill that runs, or none */
+	/* This one, which the caller holds, be it over or not; or NULL. */
+	struct fill	*held;
 };
 
 /*

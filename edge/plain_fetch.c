@@ -12,6 +12,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include <sodium.h>
+
 #include "edge/plain_impl.h"
 #include "proto/check.h"
 #include "proto/clock.h"
@@ -283,8 +285,6 @@ look_for_change(struct exchange *x, struct version *v)
 static enum transfer_more
 begin_fill(struct exchange *x, struct transfer *t, struct version *v)
 {
-	static _Atomic uint64_t serial;
-	uint64_t name = atomic_fetch_add(&serial, 1);
 	struct object *o = x->object;
 	struct fill_plain plain = {
 		.upstreams = o->set->upstreams, .target = o->target,
@@ -294,7 +294,8 @@ begin_fill(struct exchange *x, struct transfer *t, struct version *v)
 	struct fill_want want = { .size = v->record.size, .path = o->key,
 	    .plain = &plain };
 
-	digest_of(&v->fill, &name, sizeof(name));
+	/* A name that nobody can guess, and no file of an earlier start has. */
+	randombytes_buf(v->fill.b, sizeof(v->fill.b));
 	want.digest = v->fill;
 	atomic_store(&v->state, VERSION_FILLING);
 	(void)version_ref(v);		/* the fill's */
@@ -661,4 +662,15 @@ exchange_confirmed(struct exchange *x)
 	is = x->confirmed;
 	(void)pthread_mutex_unlock(&x->lock);
 	return (is);
+}
+
+struct fill *
+exchange_fill(struct exchange *x, const struct version *v)
+{
+	struct fill *fl;
+
+	(void)pthread_mutex_lock(&x->lock);
+	fl = x->version == v ? x->hold : NULL;
+	(void)pthread_mutex_unlock(&x->lock);
+	return (fl);
 }

@@ -189,6 +189,8 @@ enum fetch_state exchange_look(struct exchange *x, struct waiter *w);
 void		 exchange_forget(struct exchange *x, struct waiter *w);
 /* Of FETCH_DONE, and for who began it of ALONE; with a reference. */
 struct version	*exchange_version(struct exchange *x);
+/* The fill that brings that version, while the exchange is held; or NULL. */
+struct fill	*exchange_fill(struct exchange *x, const struct version *v);
 /* It was confirmed, not changed. */
 bool		 exchange_confirmed(struct exchange *x);
 

@@ -354,6 +354,13 @@ get_bytes(struct state *st, struct httpd_request *r, const struct answer *a,
 		w.local = true;
 		break;
 	case VERSION_FILLING:
+	case VERSION_LOST:
+		/* What is not stored can be had from its fill, which may be over
+		 * by now, by those who began it. */
+		if (st->exchange != NULL)
+			w.held = exchange_fill(st->exchange, v);
+		if (w.held == NULL && atomic_load(&v->state) == VERSION_LOST)
+			return (SERVE_UNAVAILABLE);
 		w.digest = v->fill;
 		w.join = true;
 		break;
@@ -364,7 +371,6 @@ get_bytes(struct state *st, struct httpd_request *r, const struct answer *a,
 			version_put(&v);
 		return (out->body == NULL ? SERVE_UNAVAILABLE : SERVE_BODY);
 	case VERSION_BARE:
-	case VERSION_LOST:
 		return (SERVE_UNAVAILABLE);
 	}
 	return (bytes_get(&u, st->bytes.source == NULL ? NULL : &st->bytes, r,
@@ -427,6 +433,7 @@ look_for_bytes(struct state *st, enum version_state before)
 			return (STEP_FAILED);
 		object_lost(st->object, v);
 	}
+	version_put(&st->version);
 	st->whole = true;
 	return (STEP_FETCH);
 }
