@@ -2,7 +2,7 @@
 /*
  * The HTTP client: transfers for fills, in one thread of their own around a
  * curl multi handle, and small documents for the follow thread, in that
- * thread.  The only file that names libcurl.
+ * thread.  Only this file and strict.c name libcurl.
  *
  * u->lock guards the limits and the list of transfers that wait; all else of a
  * transfer belongs to the transfer thread, but for `cancel`.
@@ -26,6 +26,7 @@
 #include "edge/health.h"
 #include "edge/rate.h"
 #include "edge/reply.h"
+#include "edge/strict.h"
 #include "proto/buf.h"
 #include "proto/check.h"
 #include "proto/clock.h"
@@ -70,6 +71,9 @@ struct transfer {
 	struct buf	 fields;	/* of the answer, if plain; see fields.h */
 	bool		 judged;	/* the head's `head` was called */
 	bool		 declined;	/* by it: no body is wanted */
+	char		*tail;		/* the last bytes, until all is well */
+	size_t		 tail_len;
+	struct strict	 strict;
 	bool		 accepted, over;
 	uint64_t	 skip;		/* bytes to read through */
 	enum coding	 coding;
@@ -97,7 +101,8 @@ struct upstreams {
 	atomic_bool	 stopping;
 	bool		 started;
 	CURLM		*multi;
-	struct rate	 rate;		/* the transfer thread's; and: */
+	struct strict_kept kept;	/* the transfer thread's; and: */
+	struct rate	 rate;
 	int64_t		 dead_ms;	/* a kept connection was found dead */
 	pthread_t	 thread;
 };
@@ -287,6 +292,17 @@ give_up(struct transfer *t, enum transfer_result result,
 	va_end(ap);
 }
 
+/* True: the answer is framed wrongly. */
+static bool
+give_up_framing(struct transfer *t)
+{
+
+	if (t->reply.fault == NULL)
+		return (false);
+	give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT, "%s", t->reply.fault);
+	return (true);
+}
+
 /*
  * Other content than the digest asks for.  In a static tree the path may be
  * another generation's, which is no lie.
@@ -398,6 +414,8 @@ judge(struct transfer *t)
 {
 	char reason[UPSTREAM_REASON];
 
+	if (give_up_framing(t))
+		return;
 	if (t->w.coded != NULL && judge_coded(t))
 		return;
 	if (t->w.plain != NULL && judge_plain(t))
@@ -489,6 +507,27 @@ give(struct transfer *t, const char *p, size_t len)
 	}
 }
 
+/*
+ * What nobody can verify is complete only when the answer has ended as it should:
+ * the last bytes are kept back until then.  True: these were.
+ */
+static bool
+keep_back(struct transfer *t, const char *p, size_t len)
+{
+
+	if (t->w.plain == NULL || t->wanted == TRANSFER_UNKNOWN ||
+	    t->given + len < t->wanted ||
+	    (t->reply.status == 200 && t->w.to < t->w.size))
+		return (false);
+	if ((t->tail = malloc(len)) == NULL)
+		give_up(t, TRANSFER_STOPPED, HEALTH_NEUTRAL, "out of memory");
+	else {
+		memcpy(t->tail, p, len);
+		t->tail_len = len;
+	}
+	return (true);
+}
+
 static size_t
 on_body(char *p, size_t size, size_t n, void *arg)
 {
@@ -497,7 +536,7 @@ on_body(char *p, size_t size, size_t n, void *arg)
 	uint64_t want;
 
 	CHECK_OBJ(t, TRANSFER_MAGIC);
-	if (t->over || atomic_load(&t->cancel))
+	if (t->over || atomic_load(&t->cancel) || give_up_framing(t))
 		return (0);
 	if (rate_wait(&t->u->rate) > 0) {
 		t->paused = t->held = true;
@@ -511,9 +550,9 @@ on_body(char *p, size_t size, size_t n, void *arg)
 	t->skip -= part;
 	p += part;
 	rest -= part;
-	want = t->wanted - t->given;
+	want = t->wanted - t->given - t->tail_len;
 	part = (size_t)MIN(want, rest);
-	if (part > 0)
+	if (part > 0 && !keep_back(t, p, part))
 		give(t, p, part);
 	if (rest > part && t->coding != CODING_NONE)
 		give_up(t, TRANSFER_FAULT, HEALTH_WRONG_BYTES,
@@ -620,6 +659,8 @@ begin(struct transfer *t)
 		if (curl_easy_setopt(c, CURLOPT_RANGE, range) != CURLE_OK)
 			goto out;
 	}
+	strict_begin(&t->strict, c, &t->reply, &t->u->kept,
+	    t->w.plain != NULL && strncmp(url, "https:", 6) == 0);
 	(void)curl_easy_setopt(c, CURLOPT_HTTPHEADER, t->headers);
 	(void)curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
 	(void)curl_easy_setopt(c, CURLOPT_HEADERDATA, t);
@@ -653,7 +694,8 @@ is_complete(const struct transfer *t, CURLcode rc)
 		    rc == CURLE_PARTIAL_FILE);
 	if (!t->accepted)
 		return (false);
-	return (t->coding != CODING_NONE || t->wanted == TRANSFER_UNKNOWN ?
+	return (t->coding != CODING_NONE || t->reply.chunked ||
+	    t->wanted == TRANSFER_UNKNOWN || t->tail_len > 0 ?
 	    rc == CURLE_OK : t->given == t->wanted);
 }
 
@@ -665,8 +707,13 @@ conclude(struct transfer *t, CURLcode rc)
 
 	if (atomic_load(&t->cancel))
 		give_up(t, TRANSFER_STOPPED, HEALTH_NEUTRAL, "cancelled");
-	else if (is_complete(t, rc))
+	else if (give_up_framing(t))
+		return;
+	else if (is_complete(t, rc)) {
+		if (t->tail_len > 0)
+			give(t, t->tail, t->tail_len);
 		give_up(t, TRANSFER_DONE, HEALTH_GOOD, "done");
+	}
 	else if (!t->accepted && (rc == CURLE_OK || rc == CURLE_WRITE_ERROR ||
 	    rc == CURLE_PARTIAL_FILE) && status != 0) {
 		if (status == 404 || status == 410 || (status == 504 &&
@@ -676,7 +723,10 @@ conclude(struct transfer *t, CURLcode rc)
 		else
 			give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT,
 			    "status %u", status);
-	} else if (rc == CURLE_OK || rc == CURLE_PARTIAL_FILE)
+	} else if (rc == CURLE_PARTIAL_FILE && t->given == t->wanted)
+		give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT,
+		    "body without its last chunk");
+	else if (rc == CURLE_OK || rc == CURLE_PARTIAL_FILE)
 		give_up(t, TRANSFER_FAULT, HEALTH_SOFT_FAULT,
 		    "body ended after %" PRIu64 " of %" PRIu64 " bytes",
 		    t->given, t->coding != CODING_NONE &&
@@ -685,7 +735,7 @@ conclude(struct transfer *t, CURLcode rc)
 	else
 		give_up(t, TRANSFER_FAULT,
 		    is_hard(rc) ? HEALTH_HARD_FAULT : HEALTH_SOFT_FAULT, "%s",
-		    t->error[0] != '\0' ? t->error : curl_easy_strerror(rc));
+		    strict_reason(rc, t->error));
 }
 
 static void
@@ -695,6 +745,7 @@ transfer_free(struct transfer *t)
 	if (t->curl != NULL)
 		curl_easy_cleanup(t->curl);
 	curl_slist_free_all(t->headers);
+	free(t->tail);
 	buf_free(&t->fields);
 	free(t->set);
 	free(t->path);
@@ -771,10 +822,21 @@ start_waiting(struct upstreams *u)
 	}
 }
 
+/* The transfer's deadlines stay as they are. */
+static void
+ask_anew(struct transfer *t)
+{
+
+	t->anew = true;
+	(void)curl_multi_remove_handle(t->u->multi, t->curl);
+	(void)curl_easy_setopt(t->curl, CURLOPT_FRESH_CONNECT, 1L);
+	if (curl_multi_add_handle(t->u->multi, t->curl) != CURLM_OK)
+		give_up(t, TRANSFER_STOPPED, HEALTH_NEUTRAL, "out of memory");
+}
+
 /*
  * What a kept connection does not answer soon is asked once more, on a new one.
- * The transfer's deadlines stay as they are.  While a connection is being made
- * none was made yet, and nothing was asked.
+ * While a connection is being made none was made yet, and nothing was asked.
  */
 static void
 leave_kept(struct transfer *t, int64_t now)
@@ -788,12 +850,8 @@ leave_kept(struct transfer *t, int64_t now)
 	    curl_easy_getinfo(t->curl, CURLINFO_PRETRANSFER_TIME_T,
 	    &asked_us) != CURLE_OK || asked_us == 0)
 		return;
-	t->anew = true;
 	t->u->dead_ms = now;
-	(void)curl_multi_remove_handle(t->u->multi, t->curl);
-	(void)curl_easy_setopt(t->curl, CURLOPT_FRESH_CONNECT, 1L);
-	if (curl_multi_add_handle(t->u->multi, t->curl) != CURLM_OK)
-		give_up(t, TRANSFER_STOPPED, HEALTH_NEUTRAL, "out of memory");
+	ask_anew(t);
 }
 
 /* Limits of time.  Once a second they are certain enough. */
@@ -853,6 +911,7 @@ static void
 collect(struct upstreams *u)
 {
 	struct transfer *t;
+	CURLcode rc;
 	CURLMsg *m;
 	char *p;
 	int n;
@@ -863,7 +922,13 @@ collect(struct upstreams *u)
 		(void)curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &p);
 		t = (struct transfer *)(void *)p;
 		CHECK_OBJ(t, TRANSFER_MAGIC);
-		conclude(t, m->data.result);
+		rc = m->data.result;	/* m is gone with the handle */
+		if (strict_end(&t->strict)) {
+			ask_anew(t);
+			if (!t->over)
+				continue;
+		}
+		conclude(t, rc);
 		TAILQ_REMOVE(&u->running, t, link);
 		finish(t);
 	}
@@ -1002,6 +1067,7 @@ upstream_resolve(const char *url, const char *target, const char *location)
 struct document {
 	struct upstreams *u;
 	const atomic_bool *stop;
+	struct reply	 reply;
 	struct buf	 body;
 };
 
@@ -1010,6 +1076,8 @@ on_document(char *p, size_t size, size_t n, void *arg)
 {
 	struct document *d = arg;
 
+	if (d->reply.fault != NULL)
+		return (0);
 	return (buf_add(&d->body, p, size * n) == 0 ? size * n : 0);
 }
 
@@ -1033,6 +1101,7 @@ get(struct document *d, const char *url, unsigned timeout_s, long *status,
     char *error)
 {
 	struct limits l;
+	struct strict strict;
 	CURLcode rc = CURLE_OUT_OF_MEMORY;
 	CURL *c;
 
@@ -1051,7 +1120,9 @@ get(struct document *d, const char *url, unsigned timeout_s, long *status,
 		(void)curl_easy_setopt(c, CURLOPT_XFERINFODATA, d);
 		(void)curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_document);
 		(void)curl_easy_setopt(c, CURLOPT_WRITEDATA, d);
+		strict_begin(&strict, c, &d->reply, NULL, false);
 		rc = curl_easy_perform(c);
+		(void)strict_end(&strict);
 		(void)curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, status);
 	}
 	curl_easy_cleanup(c);
@@ -1078,13 +1149,14 @@ get_from(struct document *d, struct upstream *from, const char *target,
 	if (rc == CURLE_ABORTED_BY_CALLBACK) {
 		event = HEALTH_NEUTRAL;
 		e = ECANCELED;
-	} else if (d->body.failed)
+	} else if (d->reply.fault != NULL)
+		(void)snprintf(reason, sizeof(reason), "%s", d->reply.fault);
+	else if (d->body.failed)
 		(void)snprintf(reason, sizeof(reason),
 		    "longer than %zu bytes", d->body.max);
 	else if (rc != CURLE_OK)
-		(void)log_escape(reason, sizeof(reason), error[0] != '\0' ?
-		    error : curl_easy_strerror(rc), strlen(error[0] != '\0' ?
-		    error : curl_easy_strerror(rc)));
+		(void)log_escape(reason, sizeof(reason), strict_reason(rc, error),
+		    strlen(strict_reason(rc, error)));
 	else if (status == 404 || status == 410)
 		e = ENOENT;
 	else if (status != 200)
@@ -1124,6 +1196,7 @@ upstream_get(struct upstreams *u, uint64_t *tried, const char *target,
 			e = errno;
 		buf_free(&d.body);
 		d.body = (struct buf)BUF_INIT(max);
+		d.reply = (struct reply){ .status = 0 };
 	}
 	if (p == NULL)
 		errno = atomic_load(&u->stopping) ? ECANCELED : e;

@@ -32,28 +32,40 @@ framing_method(const char *method)
 	return (HTTP_OTHER);
 }
 
-/* A token (RFC 9110, 5.6.2). */
+bool
+framing_is_token(unsigned char c)
+{
+
+	return ((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
+	    (c >= 'a' && c <= 'z') ||
+	    (c != '\0' && strchr("!#$%&'*+-.^_`|~", c) != NULL));
+}
+
+bool
+framing_is_text(unsigned char c)
+{
+
+	return (c == '\t' || (c >= 0x20 && c != 0x7f));
+}
+
 static bool
 name_ok(const char *s)
 {
-	static const char marks[] = "!#$%&'*+-.^_`|~";
 
 	if (*s == '\0')
 		return (false);
 	for (; *s != '\0'; s++)
-		if (!((*s >= '0' && *s <= '9') || (*s >= 'A' && *s <= 'Z') ||
-		    (*s >= 'a' && *s <= 'z') || strchr(marks, *s) != NULL))
+		if (!framing_is_token((unsigned char)*s))
 			return (false);
 	return (true);
 }
 
-/* RFC 9110, 5.5: no control byte but HTAB. */
 static bool
 value_ok(const char *s)
 {
 
 	for (; *s != '\0'; s++)
-		if (((unsigned char)*s < 0x20 && *s != '\t') || *s == 0x7f)
+		if (!framing_is_text((unsigned char)*s))
 			return (false);
 	return (true);
 }

@@ -19,6 +19,10 @@ struct framing {			/* zero-initialise */
 };
 
 enum http_method framing_method(const char *method);
+/* Whether a byte may stand in a token (RFC 9110, 5.6.2); in a field's value (5.5:
+ * no control byte but HTAB). */
+bool	framing_is_token(unsigned char c);
+bool	framing_is_text(unsigned char c);
 /* One header field, in the order of their arrival. */
 void	framing_field(struct framing *f, const char *name, const char *value);
 /*

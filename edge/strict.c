@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Strictness that libcurl lacks.  Called by upstream.c and by libcurl, in the thread
+ * that runs the transfers.
+ *
+ * What versions 7.88 and 8.14 let pass of the answers in integration/badhttp.py, and
+ * how it is found:
+ *
+ * - Most faults of a head: small letters, tabs, missing or control bytes in the
+ *   status line, other versions and codes of four digits (not the same ones in both),
+ *   bare LF and CR, control bytes, folded lines, blanks before a colon and names that
+ *   are no tokens, any number of Content-Lengths of which one is taken, rubbish
+ *   behind its digits (one that is too large counts as none), Content-Length beside
+ *   Transfer-Encoding, several codings, one in HTTP/1.0, 101.  Of what is let through
+ *   the lines come to the header callback as they were received: reply_line() refuses
+ *   them there, and the callback's 0 ends the transfer and its connection.  NUL, no
+ *   colon and HTTP/0.9 are refused by libcurl itself.
+ * - Line ends, blanks and endless extensions in chunks, and trailers: bytes are seen
+ *   before they are decoded, as CURLINFO_DATA_IN; reply_body() checks them.
+ * - Bytes past the end that were read with the rest: cut off silently, and behind the
+ *   last chunk (7.88: also behind an empty body) the connection is used again.
+ *   reply_body() counts all that was read.  7.88 does not show what follows an empty
+ *   body, but says "Excess found".
+ * - Bytes past the end that are still in the socket: libcurl reads no further than
+ *   Content-Length says, so that is the ordinary case in all but small answers.  They
+ *   are looked for at the end.  Where the connection was closed there is nobody who
+ *   could take them for something else.
+ * - Bytes that came later into a kept connection: 8.14 does not use it; 7.88 sends
+ *   the next request and takes them for its answer.  So they are looked for just
+ *   before a request is sent.
+ *
+ * Over TLS nobody can look: what is left of a record is inside of the library, and
+ * every version takes it for the next answer.  Where all bytes are verified that is
+ * one more fault of the upstream; where they are not, connections are not kept.
+ */
+#include <sys/socket.h>
+
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+
+#include "edge/strict.h"
+
+/* Whether something can be read, the end included. */
+static bool
+has_input(curl_socket_t fd)
+{
+	char c;
+
+	return (recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) != -1 ||
+	    (errno != EAGAIN && errno != EWOULDBLOCK));
+}
+
+static size_t
+on_head(char *line, size_t size, size_t n, void *arg)
+{
+	struct strict *s = arg;
+
+	(void)reply_line(s->reply, line, size * n);
+	return (s->reply->fault == NULL ? size * n : 0);
+}
+
+static int
+on_debug(CURL *c, curl_infotype type, char *p, size_t len, void *arg)
+{
+	static const char excess[] = "Excess found";
+	struct reply *r = ((struct strict *)arg)->reply;
+
+	if (type == CURLINFO_DATA_IN)
+		reply_body(r, p, len);
+	else if (type == CURLINFO_TEXT && r->fault == NULL &&
+	    len >= sizeof(excess) - 1 &&
+	    memcmp(p, excess, sizeof(excess) - 1) == 0)
+		r->fault = REPLY_PAST_END;
+	/* Without a body no callback comes that could end it. */
+	if (r->fault != NULL)
+		(void)curl_easy_setopt(c, CURLOPT_FORBID_REUSE, 1L);
+	return (0);
+}
+
+/* The connection is there, the request not sent. */
+static int
+on_request(void *arg, char *ip, char *local_ip, int port, int local_port)
+{
+	struct strict *s = arg;
+	struct strict_slot *k = &s->kept->slot[local_port % STRICT_KEPT];
+	long made = 1;
+
+	(void)ip;
+	(void)local_ip;
+	(void)port;
+	(void)curl_easy_getinfo(s->curl, CURLINFO_NUM_CONNECTS, &made);
+	/* One that is not known any more is not used either. */
+	if (made == 0 && (k->port != local_port || has_input(k->fd))) {
+		s->stale = true;
+		return (CURL_PREREQFUNC_ABORT);
+	}
+	*k = (struct strict_slot){ .user = s, .port = local_port,
+	    .fd = CURL_SOCKET_BAD };
+	return (CURL_PREREQFUNC_OK);
+}
+
+void
+strict_begin(struct strict *s, CURL *c, struct reply *r,
+    struct strict_kept *kept, bool alone)
+{
+
+	*s = (struct strict){ .curl = c, .reply = r, .kept = kept };
+	(void)curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_head);
+	(void)curl_easy_setopt(c, CURLOPT_HEADERDATA, s);
+	(void)curl_easy_setopt(c, CURLOPT_VERBOSE, 1L);
+	(void)curl_easy_setopt(c, CURLOPT_DEBUGFUNCTION, on_debug);
+	(void)curl_easy_setopt(c, CURLOPT_DEBUGDATA, s);
+	if (alone) {
+		(void)curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, 1L);
+		(void)curl_easy_setopt(c, CURLOPT_FORBID_REUSE, 1L);
+	}
+	if (kept == NULL)
+		return;
+	(void)curl_easy_setopt(c, CURLOPT_PREREQFUNCTION, on_request);
+	(void)curl_easy_setopt(c, CURLOPT_PREREQDATA, s);
+}
+
+/* Whether another request has the connection by now; if not, it is known. */
+static bool
+is_taken(struct strict *s, long port, curl_socket_t fd)
+{
+	struct strict_slot *k;
+
+	if (s->kept == NULL)
+		return (false);
+	k = &s->kept->slot[port % STRICT_KEPT];
+	if (k->user != s || k->port != port)
+		return (true);
+	k->fd = fd;
+	return (false);
+}
+
+bool
+strict_end(struct strict *s)
+{
+	curl_socket_t fd = CURL_SOCKET_BAD;
+	const char *scheme = NULL;
+	bool stale = s->stale;
+	long port = 0;
+	char c;
+
+	s->stale = false;
+	if (stale ||
+	    curl_easy_getinfo(s->curl, CURLINFO_ACTIVESOCKET, &fd) !=
+	    CURLE_OK || fd == CURL_SOCKET_BAD ||
+	    curl_easy_getinfo(s->curl, CURLINFO_LOCAL_PORT, &port) !=
+	    CURLE_OK || is_taken(s, port, fd) ||
+	    curl_easy_getinfo(s->curl, CURLINFO_SCHEME, &scheme) != CURLE_OK ||
+	    scheme == NULL || strcasecmp(scheme, "http") != 0 ||
+	    recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) != 1)
+		return (stale);
+	if (s->reply->fault == NULL)
+		s->reply->fault = REPLY_PAST_END;
+	(void)shutdown(fd, SHUT_RDWR);
+	return (false);
+}
+
+/* 7.88 says nothing but that of some lines of a head. */
+const char *
+strict_reason(CURLcode rc, const char *error)
+{
+
+	return (error[0] != '\0' ? error : rc == CURLE_BAD_FUNCTION_ARGUMENT ?
+	    "malformed head" : curl_easy_strerror(rc));
+}
