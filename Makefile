@@ -63,7 +63,8 @@ EDGE =		edge/blob.c edge/blob_folders.c edge/blob_partial.c \
 		edge/reply.c edge/resident.c edge/scrub.c edge/serve.c \
 		edge/status.c edge/strict.c edge/sync.c \
 		edge/sync_coded.c edge/sync_fetch.c edge/sync_table.c edge/table.c \
-		edge/unstored.c edge/upstream.c edge/waiters.c edge/walk.c \
+		edge/unstored.c edge/upstream.c \
+		edge/upstream_ask.c edge/upstream_document.c edge/upstream_take.c edge/waiters.c edge/walk.c \
 		edge/warm.c
 TESTS =		tests/test_accesslog.c tests/test_announce.c \
 		tests/test_answer.c tests/test_blob.c tests/test_bytes.c \

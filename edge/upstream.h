@@ -13,7 +13,7 @@
 
 /*
  * The upstreams: where an edge fills from, how well each does, and the HTTP
- * client.  upstream.c is the only file that names libcurl.  Any thread.
+ * client, which alone names libcurl.  Any thread.
  */
 #define	UPSTREAMS_MAX	64		/* one bit each in a `tried` mask */
 #define	UPSTREAM_URL	512
