@@ -39,9 +39,10 @@ class Raw(Upstream):
             return super().answer(sock, path, headers)
         self.used.append(sock)
         if self.row is None:
+            stray, self.stray = self.stray, None
             kept = super().answer(sock, path, headers)
-            if self.stray:
-                self.stray(sock)
+            if stray:
+                stray(sock)
             return kept
         badhttp.send(sock, self.row, self.body)
         sock.settimeout(20 * SLOW)
@@ -144,7 +145,7 @@ def test_a_connection_is_kept_until_bytes_come_that_nobody_asked_for(fleet):
         sent.set()
 
     for i, f in enumerate(MORE):
-        bad.stray = stray if i == 4 else None
+        bad.stray = stray if i == 4 else None   # of the request that comes
         bad.used = bad.used[-1:] if i else []
         a = get(box.edges[0], "/m/" + f)
         assert (a.status, a.body) == (200, box.body(f))
