@@ -22,8 +22,11 @@
 
 #define	EXCHANGE_MAGIC	0x65786368u
 #define	ASK_MAX		65536u		/* bytes of a request's fields */
+/* Bytes of an answer's fields: clients' connections have 16 KiB for both heads. */
+#define	ANSWER_HEAD	8192u
 #define	SPOOL_MAX	(16u << 20)	/* bytes of a body without a length */
 #define	ALONE_MS	60000		/* see struct object */
+#define	DOWN_MS		10000		/* what may be stale is, so long */
 #define	WARN_BURST	20
 
 static struct log_limit warn_limit;
@@ -44,6 +47,7 @@ struct exchange {
 	bool		 whole;		/* no conditions any more */
 	bool		 conditional;	/* this time */
 	bool		 again;		/* the same upstream */
+	bool		 answered;	/* somebody, be it with an error */
 	uint64_t	 tried;
 	struct version	*refusal;	/* 4xx of the last one that said so */
 	struct version	*found;		/* what done will be about */
@@ -147,10 +151,11 @@ finish(struct exchange *x, enum fetch_state state, struct version *v)
 			version_keep(v);
 	}
 	(void)pthread_mutex_lock(object_lock(o));
-	if (o->running == x)
+	if (o->running == x) {
 		o->running = NULL;
-	if (state == FETCH_ALONE)
-		o->alone_ms = clock_boot_ms() + ALONE_MS;
+		if (state == FETCH_ALONE)
+			o->alone_ms = clock_boot_ms() + ALONE_MS;
+	}
 	(void)pthread_mutex_unlock(object_lock(o));
 	(void)pthread_mutex_lock(&x->lock);
 	CHECK(x->state == FETCH_RUNNING);
@@ -207,12 +212,21 @@ make_ask(struct exchange *x)
 	x->conditional = false;
 	(void)buf_adds(&b, x->base);
 	if (!x->whole && x->old != NULL && !x->request.authorization &&
-	    atomic_load(&x->old->state) == VERSION_STORED)
+	    atomic_load(&x->old->state) == VERSION_STORED &&
+	    version_fits(x->old, x->client))
 		x->conditional = version_ask(x->old, &b);
 	if (!b.failed)
 		x->ask = buf_take(&b, NULL);
 	buf_free(&b);
 	return (x->ask == NULL ? -1 : 0);
+}
+
+static bool
+has(const char *fields, const char *name)
+{
+	struct field f;
+
+	return (fields_single(fields, name, &f) != 0);
 }
 
 /* Whether a version may be kept for others. */
@@ -229,11 +243,28 @@ may_keep(const struct exchange *x, const struct version *v, bool by_close)
 	    strncasecmp(v->type, "text/html", 9) == 0)
 		return (false);
 	if (!o->set->by_mark)
-		return (fresh_storable(f, &x->request));
+		return (fresh_storable(f, &x->request) &&
+		    !has(v->record.fields, "Set-Cookie"));
 	/* There the mark says how long: max-age, private and the like are what
-	 * servers send with files that never change. */
+	 * servers send with files that never change.  But not to somebody whom
+	 * they know. */
+	if (f->private && has(x->client, "Cookie"))
+		return (false);
 	return (!f->no_store && (f->status == 200 || f->status == 404 ||
 	    f->status == 410 || (f->status > 300 && f->status < 309)));
+}
+
+/* Cookies are for one client; malloc'd, NULL: no memory. */
+static char *
+without_cookies(const char *fields)
+{
+	struct buf b = BUF_INIT(FIELDS_MAX);
+	struct field f;
+
+	while (fields_next(&fields, &f))
+		if (!field_is(&f, "Set-Cookie"))
+			fields_add(&b, &f);
+	return (fields_done(&b));
 }
 
 static struct version *
@@ -243,14 +274,23 @@ version_of(struct exchange *x, unsigned status, const char *fields,
 	struct version_source s = { .status = status, .fields = fields,
 	    .request_time = x->request_time, .response_time = clock_real(),
 	    .epoch = x->epoch };
-	char value[1024], *vary;
+	char value[VARY_MAX], *vary, *text = NULL;
 	struct version *v;
+	bool keep;
 
-	vary = fresh_vary_key(fields_get(fields, "Vary", value,
-	    sizeof(value)), x->client);
+	vary = fresh_vary_key(version_vary(fields, value, sizeof(value)),
+	    x->client);
 	s.vary = vary;
-	if ((v = version_new(x->object, &s)) != NULL)
-		v->keep = vary != NULL && may_keep(x, v, by_close);
+	v = version_new(x->object, &s);
+	keep = v != NULL && vary != NULL && may_keep(x, v, by_close);
+	if (keep && has(v->record.fields, "Set-Cookie")) {
+		version_put(&v);
+		if ((s.fields = text = without_cookies(fields)) != NULL)
+			v = version_new(x->object, &s);
+	}
+	if (v != NULL)
+		v->keep = keep;
+	free(text);
 	free(vary);
 	return (v);
 }
@@ -260,7 +300,7 @@ version_of(struct exchange *x, unsigned status, const char *fields,
  * anybody can see it.
  */
 static void
-look_for_change(struct exchange *x, struct version *v)
+look_for_change(struct exchange *x, struct version *v, bool sized)
 {
 	struct object *o = x->object;
 	struct plain_set *s = o->set;
@@ -272,7 +312,7 @@ look_for_change(struct exchange *x, struct version *v)
 	if (x->old == NULL || x->old->record.status != 200 ||
 	    !plain_identifies(s, o->target))
 		return;
-	v->compares = !version_differs(x->old, v);
+	v->compares = !version_differs(x->old, v, sized);
 	v->was = x->old->record.digest;
 	if (v->compares)
 		return;
@@ -318,7 +358,7 @@ take_body(struct exchange *x, struct transfer *t, struct transfer_head *h)
 	if ((v = version_of(x, 200, h->fields, h->by_close)) == NULL)
 		return (TRANSFER_BROKEN);
 	v->record.size = h->has_length ? h->length : 0;
-	look_for_change(x, v);
+	look_for_change(x, v, h->has_length);
 	if (x->conditional)
 		atomic_fetch_add(&x->object->set->changed, 1);
 	if (h->has_length)
@@ -332,10 +372,11 @@ take_body(struct exchange *x, struct transfer *t, struct transfer_head *h)
 static enum transfer_more
 confirm(struct exchange *x, struct transfer_head *h)
 {
-	struct version_source s = { .status = 304, .fields = h->fields,
+	struct version_source s = { .status = 304,
 	    .request_time = x->request_time, .response_time = clock_real(),
 	    .epoch = x->epoch };
 	struct fresh_response f;
+	char *text;
 
 	if (!x->conditional) {
 		(void)snprintf(h->reason, sizeof(h->reason),
@@ -344,10 +385,21 @@ confirm(struct exchange *x, struct transfer_head *h)
 	}
 	fresh_parse(&f, 304, h->fields);
 	version_put(&x->found);
-	if (!fresh_confirms(&x->old->fresh, &f))
+	if (!fresh_confirms(&x->old->fresh, &f)) {
 		x->whole = x->again = true;
-	else if ((x->found = version_confirm(x->old, &s)) == NULL)
+		return (TRANSFER_ENOUGH);
+	}
+	if ((s.fields = text = without_cookies(h->fields)) != NULL)
+		x->found = version_confirm(x->old, &s);
+	free(text);
+	if (x->found == NULL)
 		return (TRANSFER_BROKEN);
+	/* It may say that it is private from now on. */
+	x->found->keep = may_keep(x, x->found, false);
+	if (strlen(x->found->record.fields) > ANSWER_HEAD) {
+		version_put(&x->found);
+		x->whole = x->again = true;
+	}
 	return (TRANSFER_ENOUGH);
 }
 
@@ -414,6 +466,12 @@ on_head(void *arg, struct transfer *t, struct transfer_head *h)
 	struct exchange *x = arg;
 
 	CHECK_OBJ(x, EXCHANGE_MAGIC);
+	x->answered = true;
+	if (strlen(h->fields) > ANSWER_HEAD) {
+		(void)snprintf(h->reason, sizeof(h->reason),
+		    "head longer than %u bytes", ANSWER_HEAD);
+		return (TRANSFER_WRONG);
+	}
 	switch (h->status) {
 	case 200:
 		return (take_body(x, t, h));
@@ -514,6 +572,10 @@ give_up(struct exchange *x)
 	struct version *v = x->refusal;
 
 	x->refusal = NULL;
+	/* One file's errors say nothing about the others. */
+	if (!x->answered)
+		atomic_store(&x->object->set->down_ms,
+		    clock_boot_ms() + DOWN_MS);
 	if (v == NULL)
 		finish(x, FETCH_FAILED, NULL);
 	else
@@ -600,12 +662,17 @@ struct exchange *
 exchange_get(struct object *o, const struct fetch_want *w, bool *joined)
 {
 	struct exchange *new, *x = NULL;
+	bool alone;
 
 	if ((new = exchange_new(o, w)) == NULL)
 		return (NULL);
+	/* What this one brings will be nobody else's anyway. */
+	alone = w->alone || w->authorization || new->request.no_store;
 	(void)pthread_mutex_lock(object_lock(o));
-	if (!w->alone && clock_boot_ms() >= o->alone_ms) {
-		if (o->running != NULL) {
+	if (!alone && clock_boot_ms() >= o->alone_ms) {
+		/* What was asked before a mark is no answer to a question of
+		 * after it. */
+		if (o->running != NULL && o->running->epoch >= new->epoch) {
 			x = o->running;
 			atomic_fetch_add(&x->refs, 1);
 		} else

@@ -26,6 +26,7 @@
 #define	PLAIN_STRIPES	64u
 #define	PLAIN_BUCKETS	1024u		/* of each */
 #define	PLAIN_SHORT_S	60		/* redirects and 404 by mark */
+#define	VARY_MAX	1024		/* bytes of Vary, NUL included */
 
 /*
  * One answer of an upstream, by which clients are answered.  Does not change, but
@@ -50,6 +51,7 @@ struct version {
 	char		 etag[FRESH_ETAG];	/* opaque part; "" */
 	char		 strong[FRESH_ETAG];	/* for If-Range; "" */
 	bool		 keep;		/* may be used for others */
+	bool		 varies;	/* see version_fits() */
 	struct digest	 fill;
 	bool		 compares;	/* its content with: */
 	struct digest	 was;
@@ -157,9 +159,15 @@ struct version	*version_confirm(const struct version *old,
 struct version	*version_load(struct object *o, struct record *r);
 struct version	*version_ref(struct version *v);
 void		 version_put(struct version **v);
-/* Another answer than that one, as far as validators tell. */
+/* Another answer than that one, as far as validators tell, and the size if that is
+ * known. */
 bool		 version_differs(const struct version *a,
-		    const struct version *b);
+		    const struct version *b, bool sized);
+/* The value of Vary, NULL: there is none.  One that is too long is a `*`. */
+const char	*version_vary(const char *fields, char *out, size_t size);
+/* Whether a request's fields are those that it was chosen by. */
+bool		 version_fits(const struct version *v,
+		    const char *request_fields);
 /* Request fields that ask whether it still holds; false: it has no validator. */
 bool		 version_ask(const struct version *v, struct buf *fields);
 

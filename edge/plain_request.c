@@ -17,7 +17,6 @@
 
 #define	STATE_MAGIC	0x706c7374u
 #define	RETRY_S		10		/* of 503 */
-#define	DOWN_MS		10000		/* what may be stale is, so long */
 #define	REQUEST_MAX	65536u		/* bytes of a request's fields */
 #define	FETCHES_MAX	3u		/* of one request */
 
@@ -118,20 +117,9 @@ request_fields(struct state *st, struct httpd_request *r)
 static bool
 fits(struct state *st, struct httpd_request *r, const struct version *v)
 {
-	char value[1024], *key;
-	bool same = false;
 
-	if (v->record.vary[0] == '\0' &&
-	    fields_get(v->record.fields, "Vary", value, sizeof(value)) == NULL)
-		return (true);
-	if (request_fields(st, r) == NULL)
-		return (false);
-	key = fresh_vary_key(fields_get(v->record.fields, "Vary", value,
-	    sizeof(value)), st->fields);
-	if (key != NULL)
-		same = strcmp(key, v->record.vary) == 0;
-	free(key);
-	return (same);
+	return (!v->varies || (request_fields(st, r) != NULL &&
+	    version_fits(v, st->fields)));
 }
 
 static int64_t
@@ -140,6 +128,14 @@ age_of(const struct version *v)
 
 	return (fresh_age(&v->fresh, v->record.request_time,
 	    v->record.response_time, clock_real()));
+}
+
+/* The clock was put back since: nobody knows how old it is. */
+static bool
+from_the_future(const struct version *v)
+{
+
+	return (clock_real() < v->record.response_time);
 }
 
 enum use {
@@ -159,8 +155,9 @@ use_by_mark(struct state *st, const struct version *v)
 	if (v->record.epoch != atomic_load(&s->epoch))
 		return (v->record.status == 200 ? USE_VERIFIED : USE_NEVER);
 	if (v->record.status != 200)
-		return (clock_real() - v->record.response_time <
-		    PLAIN_SHORT_S ? USE_NOW : USE_NEVER);
+		return (!from_the_future(v) && clock_real() -
+		    v->record.response_time < PLAIN_SHORT_S ? USE_NOW :
+		    USE_NEVER);
 	if (!atomic_load(&s->polled))
 		return (st->waited ? USE_STALE : USE_POLLED);
 	return (plain_is_overdue(s) ? USE_STALE : USE_NOW);
@@ -191,7 +188,8 @@ use_of(struct state *st, struct httpd_request *r, const struct version *v)
 		return (use_by_mark(st, v));
 	fresh_request_parse(&fr, q->cache_control, NULL, false);
 	age = age_of(v);
-	switch (fresh_use(&v->fresh, &fr, age)) {
+	switch (from_the_future(v) ? FRESH_VERIFY :
+	    fresh_use(&v->fresh, &fr, age)) {
 	case FRESH_SERVE:
 		return (USE_NOW);
 	case FRESH_SERVE_STALE:
@@ -244,7 +242,8 @@ look(struct state *st, struct httpd_request *r)
 		st->waited = true;
 		waiters_forget(st->set->first, &st->first);
 		waiters_add(st->set->first, &st->first);
-		if (atomic_load(&st->set->polled))
+		if (atomic_load(&st->set->polled) ||
+		    atomic_load(&st->set->plains->stopping))
 			return (look(st, r));
 		httpd_wait(r);
 		return (STEP_WAIT);
@@ -304,7 +303,6 @@ look_fetched(struct state *st, struct httpd_request *r)
 	case FETCH_DONE:
 		break;
 	case FETCH_FAILED:
-		atomic_store(&st->set->down_ms, clock_boot_ms() + DOWN_MS);
 		if (!st->old_may_do)
 			return (STEP_FAILED);
 		choose(st, version_ref(st->old), "; hit", true);

@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "edge/plain_impl.h"
 #include "proto/check.h"
@@ -33,6 +34,48 @@ without_content(const char *fields)
 	return (text);
 }
 
+const char *
+version_vary(const char *fields, char *out, size_t size)
+{
+	struct field f;
+
+	if (fields_get(fields, "Vary", out, size) != NULL)
+		return (out);
+	return (fields_single(fields, "Vary", &f) == 0 ? NULL : "*");
+}
+
+/* By anything but Accept-Encoding, which is never sent. */
+static bool
+varies(const char *fields)
+{
+	static const char coding[] = "Accept-Encoding";
+	char value[VARY_MAX];
+	const char *s = version_vary(fields, value, sizeof(value)), *member;
+	const char *end = s == NULL ? NULL : s + strlen(s);
+	size_t len;
+
+	while (s != NULL && fields_member(&s, end, &member, &len))
+		if (len != sizeof(coding) - 1 ||
+		    strncasecmp(member, coding, len) != 0)
+			return (true);
+	return (false);
+}
+
+bool
+version_fits(const struct version *v, const char *request_fields)
+{
+	char value[VARY_MAX], *key;
+	bool same;
+
+	if (!v->varies)
+		return (true);
+	key = fresh_vary_key(version_vary(v->record.fields, value,
+	    sizeof(value)), request_fields);
+	same = key != NULL && strcmp(key, v->record.vary) == 0;
+	free(key);
+	return (same);
+}
+
 /* What the fields tell, in other forms.  -1: no memory. */
 static int
 learn(struct version *v)
@@ -41,6 +84,7 @@ learn(struct version *v)
 	size_t len;
 
 	fresh_parse(&v->fresh, v->record.status, fields);
+	v->varies = varies(fields);
 	if ((v->fields = fields_end_to_end_response(fields)) == NULL ||
 	    (v->lean = without_content(v->fields)) == NULL)
 		return (-1);
@@ -169,12 +213,12 @@ version_put(struct version **vp)
 }
 
 bool
-version_differs(const struct version *a, const struct version *b)
+version_differs(const struct version *a, const struct version *b, bool sized)
 {
 
 	return (strcmp(a->fresh.etag, b->fresh.etag) != 0 ||
 	    a->fresh.last_modified != b->fresh.last_modified ||
-	    (a->record.size != b->record.size &&
+	    (sized && a->record.size != b->record.size &&
 	    a->record.status == 200 && b->record.status == 200));
 }
 
