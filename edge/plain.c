@@ -17,32 +17,29 @@
 #include "proto/check.h"
 #include "proto/clock.h"
 #include "proto/log.h"
+#include "proto/name.h"
 
 #define	OBJECT_MAGIC	0x6f626a65u
 #define	RECORDS		"plain.db"
 #define	FIRST_MS	2000		/* that a request waits for the first poll */
 #define	ABSENT_MAX	10000u		/* redirects and errors that are kept */
+#define	FILES_MAX	(1u << 19)	/* files that are */
+#define	CHANCES		16u		/* of those that were used meanwhile */
 #define	TARGET_MAX	6144u		/* bytes of an address below a set */
 #define	IDENTIFY_MAX	1000u		/* files that are polled, of a set */
 
 static struct plain_stripe *
-stripe_of(struct plains *p, const char *key, unsigned *bucket)
+stripe_of(struct plains *p, uint64_t hash)
 {
-	unsigned char out[crypto_shorthash_BYTES];
-	uint64_t h;
 
-	crypto_shorthash(out, (const unsigned char *)key, strlen(key), p->seed);
-	memcpy(&h, out, sizeof(h));
-	*bucket = (unsigned)(h / PLAIN_STRIPES % PLAIN_BUCKETS);
-	return (&p->stripe[h % PLAIN_STRIPES]);
+	return (&p->stripe[hash % PLAIN_STRIPES]);
 }
 
-static struct plain_stripe *
-stripe_of_object(struct object *o)
+static unsigned
+bucket_of(uint64_t hash)
 {
-	unsigned bucket;
 
-	return (stripe_of(o->set->plains, o->key, &bucket));
+	return ((unsigned)(hash / PLAIN_STRIPES % PLAIN_BUCKETS));
 }
 
 pthread_mutex_t *
@@ -50,11 +47,11 @@ object_lock(struct object *o)
 {
 
 	CHECK_OBJ(o, OBJECT_MAGIC);
-	return (&stripe_of_object(o)->lock);
+	return (o->lock);
 }
 
 static struct object *
-object_new(struct plain_set *s, const char *key)
+object_new(struct plain_set *s, const char *key, uint64_t hash)
 {
 	struct object *o;
 
@@ -65,33 +62,48 @@ object_new(struct plain_set *s, const char *key)
 	}
 	o->magic = OBJECT_MAGIC;
 	o->set = s;
+	o->hash = hash;
+	o->lock = &stripe_of(s->plains, hash)->lock;
 	o->target = o->key + s->name_len + 1;
+	return (o);
+}
+
+/* Locked. */
+static struct object *
+find_or_make(struct plain_set *s, const char *key, uint64_t hash)
+{
+	struct plain_stripe *t = stripe_of(s->plains, hash);
+	struct object *o;
+
+	LIST_FOREACH(o, &t->bucket[bucket_of(hash)], link)
+		if (o->hash == hash && strcmp(o->key, key) == 0)
+			return (o);
+	if ((o = object_new(s, key, hash)) != NULL)
+		LIST_INSERT_HEAD(&t->bucket[bucket_of(hash)], o, link);
 	return (o);
 }
 
 struct object *
 object_get(struct plain_set *s, const char *target)
 {
-	size_t size = s->name_len + strlen(target) + 2;
+	unsigned char out[crypto_shorthash_BYTES];
+	char key[SET_NAME_MAX + TARGET_MAX + 2];
 	struct plain_stripe *t;
 	struct object *o;
-	unsigned bucket;
-	char *key;
+	uint64_t hash;
+	int len;
 
-	if ((key = malloc(size)) == NULL)
+	len = snprintf(key, sizeof(key), "%s/%s", s->name, target);
+	if (len < 0 || (size_t)len >= sizeof(key))
 		return (NULL);
-	(void)snprintf(key, size, "%s/%s", s->name, target);
-	t = stripe_of(s->plains, key, &bucket);
+	(void)crypto_shorthash(out, (const unsigned char *)key, (size_t)len,
+	    s->plains->seed);
+	memcpy(&hash, out, sizeof(hash));
+	t = stripe_of(s->plains, hash);
 	(void)pthread_mutex_lock(&t->lock);
-	LIST_FOREACH(o, &t->bucket[bucket], link)
-		if (strcmp(o->key, key) == 0)
-			break;
-	if (o == NULL && (o = object_new(s, key)) != NULL)
-		LIST_INSERT_HEAD(&t->bucket[bucket], o, link);
-	if (o != NULL)
+	if ((o = find_or_make(s, key, hash)) != NULL)
 		o->refs++;
 	(void)pthread_mutex_unlock(&t->lock);
-	free(key);
 	return (o);
 }
 
@@ -143,65 +155,179 @@ object_version(struct object *o)
 	return (v);
 }
 
-/* Counts what becomes current, or is no more. */
-static void
-count(struct object *o, const struct version *v, int n)
+static struct known *
+known_of(struct plains *p, const struct version *v)
 {
+
+	return (v->record.status == 200 ? &p->files : &p->absent);
+}
+
+/* It is current now (1), or is no more (-1).  The stripe is locked. */
+static void
+count(struct object *o, struct version *v, int n)
+{
+	struct plains *p = o->set->plains;
+	struct known *k;
 
 	if (v == NULL)
 		return;
+	k = known_of(p, v);
 	atomic_fetch_add(&o->set->files, (uint64_t)(int64_t)n);
-	if (v->record.status != 200)
-		atomic_fetch_add(&o->set->plains->absent, (unsigned)n);
+	(void)pthread_mutex_lock(&p->digests);
+	if (n > 0)
+		TAILQ_INSERT_TAIL(&k->list, v, age);
+	else
+		TAILQ_REMOVE(&k->list, v, age);
+	k->n += (size_t)(ssize_t)n;
+	(void)pthread_mutex_unlock(&p->digests);
 }
 
-/* Makes it current (NULL: nothing is) if `only` is, or whatever is.  What was is
- * the caller's to put; v's reference is taken. */
+/* Makes it current (NULL: nothing is); what was is the caller's to put, and v's
+ * reference is taken.  The stripe is locked. */
+static struct version *
+replace(struct object *o, struct version *v)
+{
+	struct version *old = o->current;
+
+	count(o, old, -1);
+	count(o, v, 1);
+	o->current = v;
+	return (old);
+}
+
+/* The same if `only` is, or whatever is; or what is put is v. */
 static struct version *
 exchange_current(struct object *o, struct version *only, struct version *v)
 {
-	struct version *old;
+	struct version *old = v;
 
 	(void)pthread_mutex_lock(object_lock(o));
-	if (only != NULL && o->current != only)
-		old = v;
-	else {
-		old = o->current;
-		count(o, old, -1);
-		count(o, v, 1);
-		o->current = v;
-	}
+	if (only == NULL || o->current == only)
+		old = replace(o, v);
 	(void)pthread_mutex_unlock(object_lock(o));
 	return (old);
 }
 
-void
-object_install(struct object *o, struct version *v)
+/* Nothing is known any more, if that is current. */
+static void
+forget(struct object *o, struct version *v)
 {
 	struct version *old;
 
-	CHECK(v->keep);
-	if (v->record.status != 200 && atomic_load(&o->set->plains->absent) >=
-	    ABSENT_MAX) {
-		old = exchange_current(o, NULL, NULL);
+	if ((old = exchange_current(o, v, NULL)) == v)
 		records_remove(o->set->plains->records, o->key);
-	} else
-		old = exchange_current(o, NULL, version_ref(v));
 	version_put(&old);
+}
+
+/* One that is to go, with a reference: the oldest that was not used since it was
+ * last looked at.  NULL: there are not too many. */
+static struct version *
+excess(struct plains *p, struct known *k, size_t max)
+{
+	struct version *v = NULL;
+	unsigned i;
+
+	(void)pthread_mutex_lock(&p->digests);
+	if (k->n > max) {
+		v = TAILQ_FIRST(&k->list);
+		for (i = 0; i < CHANCES && atomic_load(&v->used); i++) {
+			atomic_store(&v->used, false);
+			TAILQ_REMOVE(&k->list, v, age);
+			TAILQ_INSERT_TAIL(&k->list, v, age);
+			v = TAILQ_FIRST(&k->list);
+		}
+		(void)version_ref(v);
+	}
+	(void)pthread_mutex_unlock(&p->digests);
+	return (v);
+}
+
+bool
+object_install(struct object *o, struct version *v)
+{
+	struct plains *p = o->set->plains;
+	struct known *k = known_of(p, v);
+	struct version *old = NULL;
+	bool newer;
+
+	CHECK(v->keep);
+	(void)pthread_mutex_lock(object_lock(o));
+	newer = o->current != NULL &&
+	    o->current->record.epoch > v->record.epoch;
+	if (!newer)
+		old = replace(o, version_ref(v));
+	(void)pthread_mutex_unlock(object_lock(o));
+	version_put(&old);
+	while ((old = excess(p, k, k == &p->files ? FILES_MAX : ABSENT_MAX)) !=
+	    NULL) {
+		forget(old->object, old);
+		version_put(&old);
+	}
+	return (!newer);
+}
+
+/* What is current, or what comes back when that is lost.  Locked. */
+static struct version *
+good(struct object *o)
+{
+	struct version *v = o->current;
+
+	if (v != NULL && atomic_load(&v->state) != VERSION_STORED)
+		v = v->before;
+	return (v != NULL && atomic_load(&v->state) == VERSION_STORED ?
+	    version_ref(v) : NULL);
+}
+
+void
+version_begins(struct version *v)
+{
+
+	(void)pthread_mutex_lock(object_lock(v->object));
+	v->before = good(v->object);
+	atomic_store(&v->state, VERSION_FILLING);
+	(void)pthread_mutex_unlock(object_lock(v->object));
+}
+
+void
+version_stored(struct version *v)
+{
+	struct version *before;
+
+	(void)pthread_mutex_lock(object_lock(v->object));
+	atomic_store(&v->state, VERSION_STORED);
+	before = v->before;
+	v->before = NULL;
+	(void)pthread_mutex_unlock(object_lock(v->object));
+	version_put(&before);
+}
+
+/* What was before is known again.  False: there is no such. */
+static bool
+bring_back(struct object *o, struct version *v)
+{
+	struct version *old;
+	bool back;
+
+	(void)pthread_mutex_lock(object_lock(o));
+	atomic_store(&v->state, VERSION_LOST);
+	old = v->before;
+	v->before = NULL;
+	back = old != NULL && o->current == v &&
+	    atomic_load(&old->state) == VERSION_STORED;
+	if (back)
+		old = replace(o, old);
+	(void)pthread_mutex_unlock(object_lock(o));
+	version_put(&old);
+	return (back);
 }
 
 void
 object_lost(struct object *o, struct version *v)
 {
-	struct version *old;
 
-	atomic_store(&v->state, VERSION_LOST);
 	/* What tells whether the set has changed is remembered. */
-	if (plain_identifies(o->set, o->target))
-		return;
-	if ((old = exchange_current(o, v, NULL)) == v)
-		records_remove(o->set->plains->records, o->key);
-	version_put(&old);
+	if (!bring_back(o, v) && !plain_identifies(o->set, o->target))
+		forget(o, v);
 }
 
 static unsigned
@@ -213,20 +339,28 @@ digest_bucket(const struct digest *d)
 	return (h % (PLAIN_STRIPES * PLAIN_BUCKETS));
 }
 
-void
-version_keep(struct version *v)
+/* It has that content. */
+static void
+name(struct version *v)
 {
 	struct plains *p = v->object->set->plains;
 
-	if (v->record.status == 200) {
-		(void)pthread_mutex_lock(&p->digests);
-		if (!v->is_named)
-			LIST_INSERT_HEAD(&p->named[digest_bucket(
-			    &v->record.digest)], v, named);
-		v->is_named = true;
-		(void)pthread_mutex_unlock(&p->digests);
-	}
-	records_put(p->records, &v->record);
+	if (v->record.status != 200)
+		return;
+	(void)pthread_mutex_lock(&p->digests);
+	if (!v->is_named)
+		LIST_INSERT_HEAD(&p->named[digest_bucket(&v->record.digest)],
+		    v, named);
+	v->is_named = true;
+	(void)pthread_mutex_unlock(&p->digests);
+}
+
+void
+version_keep(struct version *v)
+{
+
+	name(v);
+	records_put(v->object->set->plains->records, &v->record);
 }
 
 void
@@ -437,8 +571,8 @@ load(void *arg, struct record *r)
 		    (v = version_load(o, r)) != NULL) {
 			if (!there)
 				atomic_store(&v->state, VERSION_LOST);
-			object_install(o, v);
-			version_keep(v);
+			name(v);
+			(void)object_install(o, v);
 		}
 	}
 	if (v == NULL)
@@ -481,6 +615,8 @@ plains_new(const struct plains_conf *c, struct parse_error *err)
 		goto fail;
 	p->conf = *c;
 	randombytes_buf(p->seed, sizeof(p->seed));
+	TAILQ_INIT(&p->files.list);
+	TAILQ_INIT(&p->absent.list);
 	(void)pthread_mutex_init(&p->digests, NULL);
 	(void)pthread_mutex_init(&p->lock, NULL);
 	clock_cond_init(&p->poke);

@@ -25,6 +25,7 @@
 /* Bytes of an answer's fields: clients' connections have 16 KiB for both heads. */
 #define	ANSWER_HEAD	8192u
 #define	SPOOL_MAX	(16u << 20)	/* bytes of a body without a length */
+#define	SPOOLS_MAX	(256u << 20)	/* of all of them */
 #define	ALONE_MS	60000		/* see struct object */
 #define	DOWN_MS		10000		/* what may be stale is, so long */
 #define	WARN_BURST	20
@@ -53,6 +54,7 @@ struct exchange {
 	struct version	*found;		/* what done will be about */
 	bool		 spools;	/* its body comes to `spool` */
 	struct buf	 spool;
+	size_t		 spooled;	/* of plains->spooled */
 	pthread_mutex_t	 lock;		/* from here on */
 	enum fetch_state state;
 	struct version	*version;
@@ -62,6 +64,16 @@ struct exchange {
 };
 
 static void next(struct exchange *x);
+
+static void
+drop_spool(struct exchange *x)
+{
+
+	buf_free(&x->spool);
+	x->spool = (struct buf)BUF_INIT(SPOOL_MAX);
+	(void)atomic_fetch_sub(&x->object->set->plains->spooled, x->spooled);
+	x->spooled = 0;
+}
 
 void
 exchange_put(struct exchange **xp)
@@ -75,6 +87,7 @@ exchange_put(struct exchange **xp)
 	if (atomic_fetch_sub(&x->refs, 1) != 1)
 		return;
 	fill_let_go(&x->hold);
+	drop_spool(x);
 	version_put(&x->old);
 	version_put(&x->refusal);
 	version_put(&x->found);
@@ -82,7 +95,6 @@ exchange_put(struct exchange **xp)
 	object_put(&x->object);
 	waiters_destroy(&x->waiters);
 	(void)pthread_mutex_destroy(&x->lock);
-	buf_free(&x->spool);
 	free(x->client);
 	free(x->base);
 	free(x->ask);
@@ -145,11 +157,9 @@ finish(struct exchange *x, enum fetch_state state, struct version *v)
 {
 	struct object *o = x->object;
 
-	if (v != NULL && v->keep) {
-		object_install(o, v);
-		if (atomic_load(&v->state) != VERSION_FILLING)
-			version_keep(v);
-	}
+	if (v != NULL && v->keep && object_install(o, v) &&
+	    atomic_load(&v->state) != VERSION_FILLING)
+		version_keep(v);
 	(void)pthread_mutex_lock(object_lock(o));
 	if (o->running == x) {
 		o->running = NULL;
@@ -193,7 +203,7 @@ on_filled(void *arg, const struct digest *content)
 		object_lost(o, v);
 	else {
 		learn_digest(v, content);
-		atomic_store(&v->state, VERSION_STORED);
+		version_stored(v);
 		if ((current = object_version(o)) == v)
 			version_keep(v);
 		version_put(&current);
@@ -235,12 +245,14 @@ may_keep(const struct exchange *x, const struct version *v, bool by_close)
 {
 	const struct object *o = x->object;
 	const struct fresh_response *f = &v->fresh;
+	char type[256];
 
 	if (by_close || x->request.authorization || x->request.no_store ||
 	    f->vary_any)
 		return (false);
 	if (f->status == 200 && kind_package(o->set->kind, o->target) &&
-	    strncasecmp(v->type, "text/html", 9) == 0)
+	    fields_get(v->record.fields, "Content-Type", type,
+	    sizeof(type)) != NULL && strncasecmp(type, "text/html", 9) == 0)
 		return (false);
 	if (!o->set->by_mark)
 		return (fresh_storable(f, &x->request) &&
@@ -326,9 +338,11 @@ static enum transfer_more
 begin_fill(struct exchange *x, struct transfer *t, struct version *v)
 {
 	struct object *o = x->object;
+	char strong[FRESH_ETAG];
 	struct fill_plain plain = {
 		.upstreams = o->set->upstreams, .target = o->target,
-		.fields = x->base, .validator = v->strong, .keep = v->keep,
+		.fields = x->base, .keep = v->keep,
+		.validator = fresh_strong(&v->fresh, strong),
 		.done = on_filled, .arg = v,
 	};
 	struct fill_want want = { .size = v->record.size, .path = o->key,
@@ -337,7 +351,7 @@ begin_fill(struct exchange *x, struct transfer *t, struct version *v)
 	/* A name that nobody can guess, and no file of an earlier start has. */
 	randombytes_buf(v->fill.b, sizeof(v->fill.b));
 	want.digest = v->fill;
-	atomic_store(&v->state, VERSION_FILLING);
+	version_begins(v);
 	(void)version_ref(v);		/* the fill's */
 	if ((x->hold = fill_adopt(o->set->plains->conf.fills, &want, t)) ==
 	    NULL) {
@@ -501,6 +515,10 @@ on_data(void *arg, const void *p, size_t len)
 
 	CHECK_OBJ(x, EXCHANGE_MAGIC);
 	CHECK(x->spools);
+	x->spooled += len;
+	if (atomic_fetch_add(&x->object->set->plains->spooled, len) + len >
+	    SPOOLS_MAX)
+		return (TRANSFER_BROKEN);
 	return (buf_add(&x->spool, p, len) == -1 ? TRANSFER_BROKEN :
 	    TRANSFER_GO);
 }
@@ -540,8 +558,12 @@ take_spool(struct exchange *x, struct version *v)
 	digest_of(&d, x->spool.p, x->spool.len);
 	learn_digest(v, &d);
 	v->keep = shared && store_spool(x, v) == 0;
-	if (!v->keep)
+	if (!v->keep) {
 		v->bytes = (uint8_t *)buf_take(&x->spool, NULL);
+		v->spooled = x->spooled;
+		x->spooled = 0;
+	}
+	drop_spool(x);
 	atomic_store(&v->state, v->keep ? VERSION_STORED : VERSION_MEMORY);
 	finish(x, shared ? FETCH_DONE : FETCH_ALONE, v);
 }
@@ -598,8 +620,7 @@ clear(struct exchange *x)
 
 	version_put(&x->found);
 	x->spools = false;
-	buf_free(&x->spool);
-	x->spool = (struct buf)BUF_INIT(SPOOL_MAX);
+	drop_spool(x);
 }
 
 static void

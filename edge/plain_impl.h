@@ -47,15 +47,19 @@ struct version {
 	struct fresh_response fresh;
 	char		*fields;	/* what clients get of them; and where */
 	char		*lean;		/* there is no body */
-	char		 type[128];	/* Content-Type; "" */
-	char		 etag[FRESH_ETAG];	/* opaque part; "" */
-	char		 strong[FRESH_ETAG];	/* for If-Range; "" */
+	char		*etag;		/* opaque part, or NULL */
+	bool		 strong_time;	/* Last-Modified is for If-Range */
 	bool		 keep;		/* may be used for others */
 	bool		 varies;	/* see version_fits() */
 	struct digest	 fill;
 	bool		 compares;	/* its content with: */
 	struct digest	 was;
+	struct version	*before;	/* while FILLING: may come back; the
+					 * object's lock */
 	uint8_t		*bytes;
+	size_t		 spooled;	/* of plains->spooled */
+	atomic_bool	 used;		/* since it was last looked at: */
+	TAILQ_ENTRY(version) age;	/* of those that are current; likewise */
 	_Atomic(enum version_state) state;
 	LIST_ENTRY(version) named;	/* by record.digest; digests' lock */
 	bool		 is_named;
@@ -66,6 +70,8 @@ struct object {
 	unsigned	 magic;
 	unsigned	 refs;		/* the stripe's lock; as all below */
 	LIST_ENTRY(object) link;
+	pthread_mutex_t	*lock;		/* the stripe's */
+	uint64_t	 hash;		/* of the key */
 	struct plain_set *set;
 	char		*key;		/* "<set>/<target>" */
 	const char	*target;	/* in it */
@@ -112,7 +118,11 @@ struct plains {
 	struct plain_stripe stripe[PLAIN_STRIPES];
 	pthread_mutex_t	 digests;
 	LIST_HEAD(, version) named[PLAIN_STRIPES * PLAIN_BUCKETS];
-	atomic_uint	 absent;	/* objects whose version is an error */
+	struct known {			/* current ones, oldest first */
+		TAILQ_HEAD(, version) list;
+		size_t	 n;
+	} files, absent;		/* absent: redirects and errors */
+	atomic_size_t	 spooled;	/* bytes of bodies in memory */
 	pthread_mutex_t	 lock;		/* polls */
 	pthread_cond_t	 poke;
 	pthread_t	 poller;
@@ -127,10 +137,14 @@ void		 object_put(struct object **o);
 pthread_mutex_t	*object_lock(struct object *o);
 /* With a reference, or NULL. */
 struct version	*object_version(struct object *o);
-/* What is known from now on; takes a reference of its own. */
-void		 object_install(struct object *o, struct version *v);
-/* Its bytes are gone. */
+/* What is known from now on; takes a reference of its own.  False: something newer
+ * is. */
+bool		 object_install(struct object *o, struct version *v);
+/* Its bytes are gone, or have not come: then what was before is known again. */
 void		 object_lost(struct object *o, struct version *v);
+/* Its bytes begin to come, and are stored. */
+void		 version_begins(struct version *v);
+void		 version_stored(struct version *v);
 /* Written to the records, and its content's digest is known. */
 void		 version_keep(struct version *v);
 void		 version_unname(struct version *v);

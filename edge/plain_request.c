@@ -235,6 +235,8 @@ look(struct state *st, struct httpd_request *r)
 	switch (use) {
 	case USE_NOW:
 	case USE_STALE:
+		if (!atomic_load_explicit(&v->used, memory_order_relaxed))
+			atomic_store(&v->used, true);
 		choose(st, v, "; hit", use == USE_STALE);
 		return (STEP_ANSWER);
 	case USE_POLLED:
@@ -303,10 +305,7 @@ look_fetched(struct state *st, struct httpd_request *r)
 	case FETCH_DONE:
 		break;
 	case FETCH_FAILED:
-		if (!st->old_may_do)
-			return (STEP_FAILED);
-		choose(st, version_ref(st->old), "; hit", true);
-		return (STEP_ANSWER);
+		return (STEP_FAILED);
 	}
 	v = exchange_version(st->exchange);
 	if (st->joined && !fits(st, r, v)) {
@@ -436,6 +435,23 @@ look_for_bytes(struct state *st, enum version_state before)
 	return (STEP_FETCH);
 }
 
+/* Nobody has it now: what is there may do. */
+static enum step
+fall_back(struct state *st)
+{
+
+	enum version_state state;
+
+	if (!st->old_may_do)
+		return (STEP_FAILED);
+	state = atomic_load(&st->old->state);
+	if (state != VERSION_STORED && state != VERSION_FILLING)
+		return (STEP_FAILED);
+	st->old_may_do = false;		/* once */
+	choose(st, version_ref(st->old), "; hit", true);
+	return (STEP_ANSWER);
+}
+
 /* STEP_WAIT: also when it was answered. */
 static enum step
 answer(struct state *st, struct httpd_request *r)
@@ -444,9 +460,9 @@ answer(struct state *st, struct httpd_request *r)
 	enum version_state before = atomic_load(&v->state);
 	struct answer_file facts = {
 		.size = v->record.size, .time = v->fresh.last_modified,
-		.etag = v->etag[0] != '\0' ? v->etag : NULL,
+		.etag = v->etag,
 		.weak_etag = !v->fresh.etag_strong,
-		.weak_time = v->strong[0] == '\0' || v->strong[0] == '"',
+		.weak_time = !v->strong_time,
 		.cache_control = "",
 	};
 	struct serve_body got = { .hit = true };
@@ -513,6 +529,8 @@ run(struct state *st, struct httpd_request *r)
 		case STEP_WAIT:
 			return;
 		case STEP_FAILED:
+			if ((step = fall_back(st)) == STEP_ANSWER)
+				break;
 			refuse(st, r, 503);
 			return;
 		}

@@ -80,25 +80,21 @@ version_fits(const struct version *v, const char *request_fields)
 static int
 learn(struct version *v)
 {
-	const char *fields = v->record.fields;
-	size_t len;
+	const char *fields = v->record.fields, *p;
+	char strong[FRESH_ETAG];
 
 	fresh_parse(&v->fresh, v->record.status, fields);
 	v->varies = varies(fields);
 	if ((v->fields = fields_end_to_end_response(fields)) == NULL ||
 	    (v->lean = without_content(v->fields)) == NULL)
 		return (-1);
-	if (fields_get(fields, "Content-Type", v->type,
-	    sizeof(v->type)) == NULL)
-		v->type[0] = '\0';
-	(void)fresh_strong(&v->fresh, v->strong);
-	len = strlen(v->fresh.etag);
-	if (len >= 2) {			/* without W/ and quotes */
-		const char *p = strchr(v->fresh.etag, '"') + 1;
-
-		memcpy(v->etag, p, (size_t)(v->fresh.etag + len - 1 - p));
-	}
-	return (0);
+	v->strong_time = fresh_strong(&v->fresh, strong)[0] != '\0' &&
+	    strong[0] != '"';
+	if ((p = strchr(v->fresh.etag, '"')) == NULL)
+		return (0);
+	/* Without W/ and quotes. */
+	v->etag = strndup(p + 1, strlen(p) - 2);
+	return (v->etag == NULL ? -1 : 0);
 }
 
 static struct version *
@@ -201,12 +197,15 @@ version_put(struct version **vp)
 	if (atomic_fetch_sub(&v->refs, 1) != 1)
 		return;
 	version_unname(v);
+	(void)atomic_fetch_sub(&v->object->set->plains->spooled, v->spooled);
+	version_put(&v->before);
 	object_put(&v->object);
 	free(v->record.key);
 	free(v->record.fields);
 	free(v->record.vary);
 	free(v->fields);
 	free(v->lean);
+	free(v->etag);
 	free(v->bytes);
 	explicit_bzero(&v->magic, sizeof(v->magic));
 	free(v);
