@@ -137,6 +137,19 @@ def test_what_explains_a_failure_is_accepted():
     assert judged(change) == set()
 
 
+def test_an_answer_that_a_cut_held_up_shows_no_lease_before_its_end():
+    """The edge's lease had run out, and the master's record with it, when
+    generation 4 was published; the request of before was answered after the
+    cut."""
+    def change(answers, publishes, **_):
+        publishes.append(publish(114, 114.5, 4))
+        answers[5:] = [a for a in answers[5:] if a["begin"] < 120]
+        answers.append(answer("edge2", 114.2, 4))
+        answers[-1]["end"] = 120.5
+        answers.append(answer("edge1", 131, 4))
+    assert judged(change) == set()
+
+
 # -- what the network does; `out` is from the edge to the master
 
 def in_child(what):

@@ -31,8 +31,9 @@ class Judge:
         self.found = []
         # Answers of a generation: 503 tell it too, and whether it is stale.
         self.told = [a for a in self.answers if a.get("generation")]
-        self.fresh = {e: [a["begin"] for a in self.told if a["edge"] == e and
-                          not a["stale"]] for e in edges}
+        self.fresh = {e: [(a["begin"], a["end"]) for a in self.told
+                          if a["edge"] == e and not a["stale"]]
+                      for e in edges}
 
     def wrong(self, kind, text, *records):
         self.found.append(Violation(kind, text, records))
@@ -189,10 +190,16 @@ class Judge:
                            "reached" % edge, f, p)
 
     def held(self, edge, begin, end):
-        """Whether an answer shows that the edge held a lease meanwhile."""
-        begins = self.fresh[edge]
-        i = bisect.bisect_right(begins, begin)
-        return i < len(begins) and begins[i] < end
+        """Whether an answer shows that the edge held a lease meanwhile:
+        one that was asked for and had in that time.  A request that a cut holds
+        up is answered after it."""
+        fresh = self.fresh[edge]
+        i = bisect.bisect_right(fresh, (begin, end))
+        while i < len(fresh) and fresh[i][0] < end:
+            if fresh[i][1] < end:
+                return True
+            i += 1
+        return False
 
     # -- the rest
 
