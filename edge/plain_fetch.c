@@ -50,7 +50,8 @@ struct exchange {
 	bool		 again;		/* the same upstream */
 	bool		 answered;	/* somebody, be it with an error */
 	uint64_t	 tried;
-	struct version	*refusal;	/* 4xx of the last one that said so */
+	struct version	*refusal;	/* 4xx of the last one that said so; */
+	bool		 refused;	/* this one did */
 	struct version	*found;		/* what done will be about */
 	bool		 spools;	/* its body comes to `spool` */
 	struct buf	 spool;
@@ -500,6 +501,7 @@ on_head(void *arg, struct transfer *t, struct transfer_head *h)
 	if (h->status >= 400 && h->status < 500 && h->status != 408 &&
 	    h->status != 429) {
 		version_put(&x->refusal);	/* others may have it */
+		x->refused = true;
 		x->refusal = version_of(x, h->status, h->fields, false);
 		return (x->refusal == NULL ? TRANSFER_BROKEN :
 		    TRANSFER_ENOUGH);
@@ -643,6 +645,8 @@ on_done(void *arg, const struct transfer_end *e)
 	case TRANSFER_ABSENT:
 		log_fault(x, e);
 		clear(x);
+		if (x->refused)		/* that was no answer */
+			version_put(&x->refusal);
 		x->tried |= UINT64_C(1) << e->slot;
 		next(x);
 		return;
@@ -667,7 +671,7 @@ next(struct exchange *x)
 		.data = on_data, .done = on_done, .arg = x,
 	};
 
-	x->again = false;
+	x->again = x->refused = false;
 	x->request_time = clock_real();
 	if (make_ask(x) == 0) {
 		x->plain = (struct transfer_plain){ .target = x->object->target,
