@@ -193,7 +193,7 @@ slowdisk:
 	integration/slowdisk
 
 # The edge beside four peers, on a quiet machine (Linux); BENCH are options, as
-# --quick, --growth, --cold or --publish.
+# --quick, --growth, --cold, --publish or --plain.
 BENCH =
 bench:
 	@sh integration/deps bench

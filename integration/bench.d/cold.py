@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What it takes to get files that no cache has yet.  bench --cold calls run();
-for each part a master and all servers start with nothing, and each round asks
-each of them in turn for files that are new to it.
+"""What it takes to get files that no cache has yet.  bench --cold and --plain
+call run(); for each part an origin (a master, or an ordinary mirror host) and all
+servers start with nothing, and each round asks each of them in turn for files that
+are new to it.
 
 crowd: 100 clients that come within half a second for one file of 40 MB, over a
-line of 20 MB/s from the master (link.py).  tail: a client that wants the last 64
+line of 20 MB/s from the origin (link.py).  tail: a client that wants the last 64
 KiB of such a file when another has just begun to download it; alone: without
 that other one.  whole: one client for one file of 1 GB, straight from the
-master.  The row "straight" has no cache: what line and client are good for."""
+origin.  The row "straight" has no cache: what line and client are good for."""
 import contextlib
 import os
 import shutil
@@ -18,7 +19,6 @@ import time
 import account
 import clients
 import corpus
-import growth
 import servers
 from link import Link
 
@@ -49,6 +49,8 @@ COLUMNS = {
     "whole": (("mbs", "MB/s", 1), ("cpu", "CPU s/GB", -1),
               ("first", "first ms", -1), ("client", "client cores", 0))}
 COLUMNS["alone"] = COLUMNS["tail"]
+# Not among the peers that the edge is compared with.
+OURS = ("edge", "edge-http", "straight")
 
 
 class Sliced(servers.Nginx):
@@ -62,7 +64,7 @@ class Sliced(servers.Nginx):
 
 class Collapsing(servers.Squid):
     """One fetch for all who ask a worker, which hits are slower for."""
-    extra = {"COLLAPSED": "on"}
+    extra = dict(servers.Squid.extra, COLLAPSED="on")
 
 
 PEERS = dict(servers.PEERS, squid=Collapsing)
@@ -70,23 +72,24 @@ PEERS["nginx-slice"] = Sliced
 
 
 class Stage:
-    """A master and caches in front of it that are empty, but for one small file
+    """An origin and caches in front of it that are empty, but for one small file
     of the peers, which shows that they run."""
 
-    def __init__(self, where, sandbox, names, options, rate):
+    def __init__(self, where, make_box, names, rate):
+        """make_box: of where the edge finds the files, or [], a growth.Box or
+        mirror.Mirror."""
         self.where, self.rate = where, rate
         self.names, self.servers, self.links = names, {}, {}
         self.stack = contextlib.ExitStack()
         try:
             for name in ["straight"] + names if rate else []:
                 self.links[name] = Link(rate)
-            upstream = ["http://127.0.0.1:%d" % self.links["edge"].port] if (
-                "edge" in self.links) else []
-            self.box = growth.Box(sandbox, where, options, upstream)
+            self.box = make_box(["http://127.0.0.1:%d" % self.links[
+                "edge"].port] if "edge" in self.links else [])
             self.stack.enter_context(self.box)
-            self.master = self.box.port("MASTER")
+            self.origin = self.box.origin_port()
             for link in self.links.values():
-                link.lead(self.master)
+                link.lead(self.origin)
         except BaseException:
             self.close()
             raise
@@ -115,10 +118,11 @@ class Stage:
     def start(self, say):
         for name in self.names:
             if name == "edge":
-                server = servers.Edge(self.box.port(), self.box.pid())
+                server = self.box.edge()
             else:
-                port = self.links[name].port if self.rate else self.master
-                server = PEERS[name](self.where, "127.0.0.1:%d" % port)
+                server = PEERS[name](self.where, "127.0.0.1:%d" %
+                                     self.port(name))
+                server.prefix = self.box.prefix
                 self.stack.callback(shutil.rmtree, server.dir,
                                     ignore_errors=True)
                 self.stack.callback(server.stop)
@@ -161,19 +165,22 @@ class Stage:
                 "client": mine / wall,
                 "wrong": [c.wrong for c in asked if c.wrong]}
 
+    def port(self, name):
+        """Where that one finds the origin."""
+        return self.links[name].port if self.rate else self.origin
+
     def client(self, delay, name, path, truth, part=None):
         server = self.servers.get(name)
-        if server:
-            return clients.Client(delay, server.port, "%s/%s" % (
-                server.prefix, path), truth, part)
-        port = self.links[name].port if self.rate else self.master
-        return clients.Client(delay, port, "/bench/@1/" + path, truth, part)
+        port = server.port if server else self.port(name)
+        prefix = server.prefix if server else self.box.prefix
+        return clients.Client(delay, port, "%s/%s" % (prefix, path), truth,
+                              part)
 
 
 def crowd(stage, name, number):
     path = "crowd-%d" % number
     truth = stage.truth(path)
-    # The line alone is shown by one: the master would send to each anew.
+    # The line alone is shown by one: the origin would send to each anew.
     count = CROWD if name in stage.servers else 1
     asked = [stage.client(SPREAD * i / count, name, path, truth)
              for i in range(count)]
@@ -242,7 +249,7 @@ def measure(say, stage, rows, rounds):
     return cells
 
 
-def summarise(cells, row):
+def summarise(cells, row, columns):
     """{"servers": {server: figures}, "ratios": {key: edge to the best peer}}"""
     here = [c for c in cells if c["row"] == row]
     table, ratios = {}, {}
@@ -250,12 +257,11 @@ def summarise(cells, row):
         mine = [c for c in here if c["server"] == name]
         # What is called a maximum is one over all rounds.
         table[name] = {key: (most if key == "max" else middle)(
-            [c[key] for c in mine]) for key, _, _ in COLUMNS[row]}
+            [c[key] for c in mine]) for key, _, _ in columns}
         table[name]["wrong"] = sum(len(c["wrong"]) for c in mine)
     # Who answered wrong is nobody to compare with.
-    peers = [n for n in table if n not in ("edge", "straight") and
-             not table[n]["wrong"]]
-    for key, _, better in COLUMNS[row]:
+    peers = [n for n in table if n not in OURS and not table[n]["wrong"]]
+    for key, _, better in columns:
         known = [table[n][key] for n in peers if table[n][key]]
         if better and known and table.get("edge", {}).get(key):
             ratios[key] = table["edge"][key] / (max if better > 0 else min)(
@@ -269,19 +275,19 @@ def figure(value):
     return "%.0f" % value if value >= 1000 else "%.3g" % value
 
 
-def print_table(say, row, summary):
-    form = "%-7s %-14s" + " %12s" * (len(COLUMNS[row]) + 1)
+def print_table(say, row, summary, columns):
+    form = "%-10s %-14s" + " %12s" * (len(columns) + 1)
     say("")
-    say(form % (("row", "server") + tuple(c[1] for c in COLUMNS[row]) +
+    say(form % (("row", "server") + tuple(c[1] for c in columns) +
                 ("wrong",)))
     for name, figures in summary["servers"].items():
         say(form % ((row, name) + tuple(figure(figures[c[0]])
-                                        for c in COLUMNS[row]) +
+                                        for c in columns) +
                     (figures["wrong"],)))
     if summary["ratios"]:
         say(form % ((row, "edge/best peer") + tuple(
             "%.2f" % summary["ratios"][c[0]] if c[0] in summary["ratios"]
-            else "-" for c in COLUMNS[row]) + ("-",)))
+            else "-" for c in columns) + ("-",)))
 
 
 def aims(summaries):
@@ -328,7 +334,7 @@ def chosen(args):
 
 
 def room(args):
-    """Bytes of memory and of disk: each server keeps all files, and so do the
+    """Bytes of memory and of disk: each server keeps all files, and so do a
     master and the tree that was published; two of the peers keep them in
     memory, and what the others write waits there for the disk."""
     wanted, names, size = chosen(args)
@@ -337,8 +343,9 @@ def room(args):
     return 4 * most + (2 << 30), (len(names) + 2) * most + (6 << 30)
 
 
-def run(say, where, sandbox, args):
-    """Prints a table for each row; returns them for bench.json."""
+def run(say, where, make_box, args):
+    """Prints a table for each row; returns them for bench.json.  make_box: of
+    the edge's options and its upstream, as in Stage; and of who are compared."""
     wanted, names, size = chosen(args)
     options = EDGE_OPTIONS + args.edge_option
     cells, versions = [], {}
@@ -349,22 +356,23 @@ def run(say, where, sandbox, args):
         rows = [r for p in parts if p in wanted for r in ROWS[p]]
         if not rows:
             continue
-        with Stage(where, sandbox, names, options, rate) as stage:
+        with Stage(where, lambda upstream: make_box(names, options, upstream),
+                   names, rate) as stage:
             stage.publish({"%s-%d" % (row, n): files[row] for row in rows
                            for n in range(args.rounds)})
             stage.start(say)
             cells += measure(say, stage, rows, args.rounds)
             versions = {n: s.version for n, s in stage.servers.items()}
     rows = list(dict.fromkeys(c["row"] for c in cells))
-    summaries = {row: summarise(cells, row) for row in rows}
+    summaries = {row: summarise(cells, row, COLUMNS[row]) for row in rows}
     say("\n%d clients within %.1f s, %d MB at %d MB/s; a tail of %d KiB; whole: "
         "%d MB.\nstraight: one client without a cache.  upstream: bytes taken "
-        "from the master,\nto the file's.  Medians of %d rounds; the machine's "
+        "from the origin,\nto the file's.  Medians of %d rounds; the machine's "
         "load at the end: %.1f" % (
             CROWD, SPREAD, SIZE / 1e6, RATE / 1e6, TAIL >> 10, size / 1e6,
             args.rounds, os.getloadavg()[0]))
     for row in rows:
-        print_table(say, row, summaries[row])
+        print_table(say, row, summaries[row], COLUMNS[row])
     say("")
     judged = aims(summaries)
     for what, value, met in judged:

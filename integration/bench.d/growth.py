@@ -37,6 +37,8 @@ FORM = "%-16s" + " %11s" * (len(HEAD) - 1)
 
 class Box:
     """A sandbox that is gone afterwards."""
+    # Of files at the origin.
+    prefix = servers.Server.prefix
 
     def __init__(self, program, where, options, upstream=()):
         self.program, self.dir = program, os.path.join(where, "box")
@@ -75,6 +77,12 @@ class Box:
 
     def port(self, name="EDGE1"):
         return int(self.env[name + "_HTTP"].rpartition(":")[2])
+
+    def origin_port(self):
+        return self.port("MASTER")
+
+    def edge(self):
+        return servers.Edge(self.port(), self.pid())
 
     def make_tree(self, paths):
         """That many paths, all but a few of them links."""

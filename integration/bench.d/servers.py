@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The servers that the benchmark compares: the edge of a sandbox, and the peers
-in front of the same sandbox's master.  Each is started in a folder of its own,
+in front of the same origin.  Each is started in a folder of its own,
 in the foreground, from its configuration beside this file."""
 import getpass
 import http.client
@@ -69,12 +69,15 @@ class Server:
     def output(self):
         return ""
 
+    def start(self):
+        pass
+
     def stop(self):
         pass
 
 
 class Edge(Server):
-    """The subscribed edge of a sandbox, which starts and stops it."""
+    """The edge of a sandbox or a mirror, which starts and stops it."""
     name = "edge"
     # As its users ask: the current generation.
     prefix = "/bench"
