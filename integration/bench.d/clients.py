@@ -172,3 +172,87 @@ def run(clients, patience):
     for poll in (early, rest, both):
         poll.close()
     return clients
+
+
+class Steady:
+    """A connection over which one small file after the other comes, of those
+    that are left: [(request, body)]."""
+
+    def __init__(self, port, left):
+        self.port, self.left = port, left
+        self.sock = self.body = None
+        self.got = b""
+
+    def ask(self):
+        """False: there is none left."""
+        if not self.left:
+            return False
+        request, self.body = self.left.pop()
+        if self.sock is None:
+            self.sock = socket.create_connection(("127.0.0.1", self.port))
+        self.got = b""
+        self.sock.sendall(request)
+        return True
+
+    def take(self):
+        """What has come.  Whether that is all; ValueError: it is wrong."""
+        data = self.sock.recv(READ)
+        self.got += data
+        head, sep, body = self.got.partition(b"\r\n\r\n")
+        if sep and not head.startswith(b"HTTP/1.1 200 "):
+            raise ValueError(head.decode("latin-1").split("\r\n")[0])
+        if sep and not self.body.startswith(body):
+            raise ValueError("wrong bytes")
+        if not data:
+            raise ValueError("cut short")
+        return sep and len(body) == len(self.body)
+
+    def close(self):
+        if self.sock is not None:
+            self.sock.close()
+            self.sock = None
+
+
+def each(port, asked, connections, patience):
+    """All of [(request, body)], small ones, over so many connections that stay;
+    why those that were wrong were so."""
+    left, wrong, waiting = asked[::-1], [], {}
+    poll, end = select.epoll(), time.monotonic() + patience
+
+    def go_on(c):
+        """To its next file, if there is one."""
+        try:
+            if c.ask():
+                return True
+        except OSError as e:
+            wrong.append(str(e))
+        c.close()
+        return False
+
+    def begin(c):
+        if go_on(c):
+            waiting[c.sock.fileno()] = c
+            poll.register(c.sock, select.EPOLLIN)
+
+    def serve(number):
+        c = waiting[number]
+        try:
+            if not c.take() or go_on(c):
+                return
+            del waiting[number]
+        except (OSError, ValueError) as e:
+            wrong.append(str(e))
+            del waiting[number]
+            c.close()
+            begin(c)
+
+    for _ in range(connections):
+        begin(Steady(port, left))
+    while waiting and time.monotonic() < end:
+        for number, _ in poll.poll(NOBODY):
+            serve(number)
+    wrong += ["not through within %d s" % patience] * (len(waiting) + len(left))
+    for c in waiting.values():
+        c.close()
+    poll.close()
+    return wrong

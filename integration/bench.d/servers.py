@@ -201,6 +201,7 @@ class Nginx(Peer):
 class Varnish(Peer):
     name, program = "varnish", "varnishd"
     version_words = ("-V",)
+    extra = {"GRACE": "1h", "KEEP": "0s"}
 
     def words(self):
         return [self.program, "-F", "-n", os.path.join(self.dir, "work"),
@@ -226,7 +227,7 @@ class Varnish(Peer):
 
 class Squid(Peer):
     name = program = "squid"
-    extra = {"COLLAPSED": "off"}
+    extra = {"COLLAPSED": "off", "WORKERS": "2"}
 
     def user(self):
         # As root, Squid wants another user for its work.

@@ -25,9 +25,13 @@ sub vcl_hash {
 }
 
 # The origin says for how long (a year); what expired may be served while it is
-# asked for again.  Packages are compressed already.
+# asked for again.  (Not where that is measured, 0s: a client would be answered
+# before the file is verified.)  For how long after that a file is kept only to ask
+# for it with its validators: not at all (the default), or where that is measured a
+# day.  Packages are compressed already.
 sub vcl_backend_response {
-	set beresp.grace = 1h;
+	set beresp.grace = @GRACE@;
+	set beresp.keep = @KEEP@;
 	# Sent on while it arrives, to all who ask (the default).
 	set beresp.do_stream = true;
 	set beresp.do_gzip = false;
