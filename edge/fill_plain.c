@@ -44,7 +44,8 @@ fill_plain_new(const struct fill_plain *w)
 		return (NULL);
 	}
 	p->ask = (struct transfer_plain){ .target = p->target,
-	    .fields = p->fields, .validator = p->validator };
+	    .fields = p->fields, .validator = p->validator,
+	    .later = pull_later };
 	return (p);
 }
 

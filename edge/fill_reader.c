@@ -26,7 +26,7 @@ static bool
 has_news(const struct fill *fl, const struct fill_reader *r)
 {
 
-	if (fl->stage == STAGE_FAILED)
+	if (fl->stage == STAGE_FAILED || pull_never(fl, r->piece))
 		return (true);
 	if (r->whole)
 		return (fl->stage == STAGE_DONE || fl->unstored != NULL);
@@ -159,12 +159,17 @@ look(struct fill_reader *r, size_t piece)
 	CHECK_OBJ(fl, FILL_MAGIC);
 	(void)pthread_mutex_lock(&fl->lock);
 	r->piece = piece;
+	if (piece > fl->seen) {
+		fl->seen = piece;
+		if (fl->unstored != NULL && fl->plain != NULL)
+			upstreams_poke(fill_upstreams(fl));
+	}
 	if (!r->whole && !pull_have(fl, piece))
 		pull_want(fl, piece, pull_reader_end(fl, r));
 	/* What is there can be read, whatever became of the rest. */
 	if (r->whole ? fl->stage == STAGE_DONE : pull_have(fl, piece))
 		state = FILL_READY;
-	else if (fl->stage == STAGE_FAILED ||
+	else if (fl->stage == STAGE_FAILED || pull_never(fl, piece) ||
 	    (r->whole && fl->unstored != NULL))
 		state = FILL_FAILED;
 	set_waiting(r, state == FILL_WAIT);

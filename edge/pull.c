@@ -360,6 +360,42 @@ pull_want(struct fill *fl, size_t piece, size_t end)
 	    fl->npiece);
 }
 
+/* It comes in one piece, and is kept nowhere. */
+static bool
+is_fleeting(const struct fill *fl)
+{
+
+	return (fl->plain != NULL && fl->unstored != NULL &&
+	    !fill_plain_resumes(fl->plain));
+}
+
+bool
+pull_never(const struct fill *fl, size_t piece)
+{
+	const struct pull *pl;
+
+	if (!is_fleeting(fl) || pull_have(fl, piece))
+		return (false);
+	LIST_FOREACH(pl, &fl->pulls, link)
+		if (pl->next <= piece)
+			return (false);
+	return (true);
+}
+
+bool
+pull_later(void *pull)
+{
+	struct pull *pl = pull;
+	struct fill *fl = pl->fill;
+	bool later;
+
+	(void)pthread_mutex_lock(&fl->lock);
+	later = is_fleeting(fl) && fl->stage == STAGE_RUNNING &&
+	    pl->next >= fl->seen + UNSTORED_PIECES - UNSTORED_AHEAD;
+	(void)pthread_mutex_unlock(&fl->lock);
+	return (later);
+}
+
 bool
 pull_adopt(struct fill *fl, struct transfer *t)
 {

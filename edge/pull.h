@@ -90,6 +90,7 @@ struct fill {
 	uint64_t	 unit;		/* bytes of all pieces but the last */
 	size_t		 npiece, nhave;
 	size_t		 low;		/* all below are there */
+	size_t		 seen;		/* the furthest that was looked for */
 	uint8_t		*have;		/* bits: on disk, or in unstored */
 	LIST_HEAD(, pull) pulls;
 	unsigned	 npull;
@@ -160,6 +161,10 @@ void	pull_schedule(struct fill *fl);
  * exclusive): has one on its way. */
 void	pull_want(struct fill *fl, size_t piece, size_t end);
 void	pull_cancel(struct fill *fl);
+/* A piece that can be had once only has come and gone: there is no room for it. */
+bool	pull_never(const struct fill *fl, size_t piece);
+/* Those wait for who reads them.  For struct transfer_plain; nothing is locked. */
+bool	pull_later(void *pull);
 /* A transfer of all of it, which others have begun.  False: out of memory. */
 bool	pull_adopt(struct fill *fl, struct transfer *t);
 

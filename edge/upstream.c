@@ -306,8 +306,8 @@ collect(struct upstreams *u)
 }
 
 /*
- * Lets transfers that the rate held go on, as long as it allows, those first that
- * have waited longest.  How long to wait for what comes next.
+ * Lets transfers that the rate held, or who takes their bytes, go on, as long as it
+ * allows, those first that have waited longest.  How long to wait for what comes next.
  */
 static int
 resume(struct upstreams *u)
@@ -318,7 +318,7 @@ resume(struct upstreams *u)
 
 	for (t = TAILQ_FIRST(&u->running); t != NULL; t = next) {
 		next = t == last ? NULL : TAILQ_NEXT(t, link);
-		if (!t->paused)
+		if (!t->paused || is_later(t))
 			continue;
 		if ((ms = rate_wait(&u->rate)) > 0)
 			return (ms);
@@ -404,6 +404,13 @@ transfer_hand_over(struct transfer *t, uint64_t size,
 	t->w.data = data;
 	t->w.done = done;
 	t->w.arg = arg;
+}
+
+void
+upstreams_poke(struct upstreams *u)
+{
+
+	(void)curl_multi_wakeup(u->multi);
 }
 
 void

@@ -125,6 +125,9 @@ struct transfer_plain {			/* good until done */
 	 */
 	enum transfer_more (*head)(void *arg, struct transfer *t,
 			    struct transfer_head *h);
+	/* Or NULL.  Likewise, before data(): true: not yet.  Asked again after
+	 * upstreams_poke(), and every second. */
+	bool		(*later)(void *arg);
 };
 struct transfer_want {
 	struct digest	 digest;
@@ -162,6 +165,8 @@ void		 transfer_hand_over(struct transfer *t, uint64_t size,
 			size_t len),
 		    void (*done)(void *arg, const struct transfer_end *e),
 		    void *arg);
+/* What was to come later may come now.  Any lock may be held. */
+void		 upstreams_poke(struct upstreams *u);
 /* Before done was entered (the caller's lock sees to that).  done follows. */
 void		 transfer_cancel(struct upstreams *u, struct transfer *t);
 

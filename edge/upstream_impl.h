@@ -105,5 +105,7 @@ void	give_up(struct transfer *t, enum transfer_result result,
 void	conclude(struct transfer *t, CURLcode rc);
 /* One that waiting does not mend. */
 bool	is_hard(CURLcode rc);
+/* Whoever takes its bytes wants them later. */
+bool	is_later(const struct transfer *t);
 
 #endif

@@ -270,6 +270,14 @@ keep_back(struct transfer *t, const char *p, size_t len)
 	return (true);
 }
 
+bool
+is_later(const struct transfer *t)
+{
+
+	return (t->accepted && t->w.plain != NULL &&
+	    t->w.plain->later != NULL && t->w.plain->later(t->w.arg));
+}
+
 size_t
 transfer_on_body(char *p, size_t size, size_t n, void *arg)
 {
@@ -280,7 +288,7 @@ transfer_on_body(char *p, size_t size, size_t n, void *arg)
 	CHECK_OBJ(t, TRANSFER_MAGIC);
 	if (t->over || atomic_load(&t->cancel) || give_up_framing(t))
 		return (0);
-	if (rate_wait(&t->u->rate) > 0) {
+	if (rate_wait(&t->u->rate) > 0 || is_later(t)) {
 		t->paused = t->held = true;
 		return (CURL_WRITEFUNC_PAUSE);
 	}
