@@ -5,7 +5,6 @@ import concurrent.futures
 import http.client
 import http.server
 import random
-import re
 import threading
 import time
 import urllib.parse
@@ -13,61 +12,13 @@ import urllib.parse
 import pytest
 
 from conftest import SLOW, boxes_below, get, make_tree, until
+from faults import chunked, flip, midway, page, place_of, send, trickle
 from proxy import Upstream, reset
 
 CHUNK = 262144
 SIZES = {"small": 1000, "chunk": CHUNK, "many": 3 * CHUNK + 77}
 TAIL = 500                              # bytes of the range, at the end
 CERTAIN = 2                             # seconds, of the limits below
-
-
-# What the faulty upstream sends, of its socket, the true head and the body.
-
-def send(sock, head, body, length=None, status=None, without=(), extra=()):
-    lines = [status or head[0]]
-    for line in head[1:]:
-        name = line.partition(":")[0].lower()
-        if name == "content-length" and length is not None:
-            line = "Content-Length: %s" % length
-        if name not in without:
-            lines.append(line)
-    sock.sendall(("\r\n".join(lines + list(extra)) + "\r\n\r\n").encode(
-        "latin-1") + body)
-
-
-def place_of(head, body):
-    """Where in the file the body begins, and how long the file is."""
-    for line in head:
-        m = re.match(r"(?i)content-range: bytes (\d+)-\d+/(\d+)", line)
-        if m:
-            return int(m.group(1)), int(m.group(2))
-    return 0, len(body)
-
-
-def flip(at):
-    """A bit of the file's byte at(size), where the body has that."""
-    def do(sock, head, body):
-        start, size = place_of(head, body)
-        i = at(size) - start
-        if 0 <= i < len(body):
-            body = body[:i] + bytes([body[i] ^ 1]) + body[i + 1:]
-        send(sock, head, body)
-    return do
-
-
-def midway(then):
-    def do(sock, head, body):
-        send(sock, head, body[:len(body) // 2])
-        then(sock)
-    return do
-
-
-def page(status, text=b"sorry", extra=()):
-    def do(sock, head, body):
-        sock.sendall(("HTTP/1.1 %s\r\nContent-Length: %d\r\n%s\r\n" % (
-            status, len(text), "".join(e + "\r\n" for e in extra))).encode()
-            + text)
-    return do
 
 
 class Elsewhere(http.server.BaseHTTPRequestHandler):
@@ -92,18 +43,6 @@ def redirect(sock, head, body):
     page("302 Found", b"", ("Location: http://127.0.0.1:%d/%d" % (
         elsewhere.server_address[1], place_of(head, body)[1]),))(
             sock, head, body)
-
-
-def chunked(sock, head, body):
-    send(sock, head, b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body),
-         without=("content-length",), extra=("Transfer-Encoding: chunked",))
-
-
-def trickle(sock, head, body):
-    send(sock, head, b"")
-    for i in range(len(body)):
-        sock.sendall(body[i:i + 1])
-        time.sleep(1)
 
 
 # fault: what is sent, None: connections are refused; what it comes to:
