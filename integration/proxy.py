@@ -56,6 +56,8 @@ class Upstream:
         with Server(("127.0.0.1", 0), None) as s:
             port = s.server_address[1]
         self.server = Server(("127.0.0.1", port), Handler)
+        # What refuse() had made ready may be gone when it is accepted.
+        self.server.socket.setblocking(False)
         self.url = "http://127.0.0.1:%d" % self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever,
                          kwargs={"poll_interval": 0.05}, daemon=True).start()
