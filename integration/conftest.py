@@ -40,6 +40,8 @@ def pytest_addoption(parser):
     parser.addoption("--silence", type=int, default=15,
                      help="for so many seconds links are dead in "
                      "test_silence.py")
+    parser.addoption("--plain-faults", type=int, default=150,
+                     help="so many faults at random in test_plain_faults.py")
 
 
 def pytest_configure(config):
