@@ -645,6 +645,8 @@ on_done(void *arg, const struct transfer_end *e)
 	case TRANSFER_ABSENT:
 		log_fault(x, e);
 		clear(x);
+		if (!e->silent)
+			x->answered = true;
 		if (x->refused)		/* that was no answer */
 			version_put(&x->refusal);
 		x->tried |= UINT64_C(1) << e->slot;

@@ -129,7 +129,8 @@ static void
 finish(struct transfer *t)
 {
 	struct transfer_end e = { .result = t->result, .coding = t->coding,
-	    .received = t->received };
+	    .received = t->received,
+	    .silent = t->event == HEALTH_HARD_FAULT };
 
 	if (t->curl != NULL)
 		(void)curl_multi_remove_handle(t->u->multi, t->curl);

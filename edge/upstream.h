@@ -91,6 +91,7 @@ struct transfer_end {
 	enum upstream_kind	kind;		/* but for NONE */
 	enum coding		coding;		/* of what was given to data() */
 	uint64_t		received;	/* bytes, errors' bodies included */
+	bool			silent;		/* nobody there, or no answer in time */
 };
 /* A document that may come coded, from masters and edges, who alone are asked. */
 struct transfer_coded {
