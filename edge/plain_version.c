@@ -13,6 +13,7 @@
 #include "proto/check.h"
 
 #define	VERSION_MAGIC	0x76657273u
+#define	STRONG_S	60		/* between Last-Modified and Date */
 
 /* Of an answer without a body (RFC 9110, 15.4.5).  NULL: no memory. */
 static char *
@@ -81,15 +82,15 @@ static int
 learn(struct version *v)
 {
 	const char *fields = v->record.fields, *p;
-	char strong[FRESH_ETAG];
 
 	fresh_parse(&v->fresh, v->record.status, fields);
 	v->varies = varies(fields);
 	if ((v->fields = fields_end_to_end_response(fields)) == NULL ||
 	    (v->lean = without_content(v->fields)) == NULL)
 		return (-1);
-	v->strong_time = fresh_strong(&v->fresh, strong)[0] != '\0' &&
-	    strong[0] != '"';
+	/* RFC 9110, 8.8.2.2: of another second than the answer, by far. */
+	v->strong_time = v->fresh.last_modified >= 0 &&
+	    v->fresh.date - v->fresh.last_modified >= STRONG_S;
 	if ((p = strchr(v->fresh.etag, '"')) == NULL)
 		return (0);
 	/* Without W/ and quotes. */
