@@ -436,17 +436,20 @@ plain_identifies(struct plain_set *s, const char *target)
 char *
 plain_target(const char *path, const char *query)
 {
-	static const char safe[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	    "abcdefghijklmnopqrstuvwxyz0123456789-._~/!$&'()*,;=:@";
 	struct buf b = BUF_INIT(TARGET_MAX);
 	char *target = NULL;
+	size_t n;
 
 	/* '+' is written so that nobody takes it for a blank. */
-	for (; *path != '\0'; path++)
-		if (strchr(safe, *path) != NULL)
-			(void)buf_add(&b, path, 1);
-		else
-			(void)buf_addf(&b, "%%%02X", (unsigned char)*path);
+	(void)buf_add(&b, "", 0);
+	while (*path != '\0') {
+		n = strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+		    "abcdefghijklmnopqrstuvwxyz0123456789-._~/!$&'()*,;=:@");
+		(void)buf_add(&b, path, n);
+		path += n;
+		if (*path != '\0')
+			(void)buf_addf(&b, "%%%02X", (unsigned char)*path++);
+	}
 	if (query != NULL)
 		(void)buf_addf(&b, "?%s", query);
 	if (!b.failed)

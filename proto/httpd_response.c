@@ -168,7 +168,8 @@ static void
 add_via(struct buf *via, const char *value)
 {
 
-	(void)buf_addf(via, "%s%s", via->len > 0 ? ", " : "", value);
+	(void)buf_adds(via, via->len > 0 ? ", " : "");
+	(void)buf_adds(via, value);
 }
 
 /* One line, which is taken apart: into the response or, of a Via, into the list.
