@@ -2,7 +2,7 @@
 /*
  * Plain sets and what is known of their files: found by the set's name and the
  * address below it, kept in memory and in the records.  Called by HTTP threads,
- * transfer threads, fill's workers and the poll thread.
+ * transfer threads, fill's workers and poll threads.
  */
 #include <sys/param.h>
 
@@ -715,6 +715,8 @@ plains_destroy(struct plains **pp)
 		records_close(&p->records);
 		for (i = 0; i < p->conf.edge->nplain; i++) {
 			s = &p->set[i];
+			if (s->first != NULL)	/* also half-made ones */
+				waiters_stop(s->first);
 			waiters_destroy(&s->first);
 			while (s->nidentify > 0)
 				free(s->identify[--s->nidentify]);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Exchanges: one question to the upstreams of a plain set, and what they answer, for
- * all who want to know at that moment.  Begun by HTTP threads and the poll thread;
+ * all who want to know at that moment.  Begun by HTTP threads and poll threads;
  * answers come in the transfer thread, ends of fills in a worker.
  */
 #include <sys/param.h>

@@ -99,7 +99,8 @@ struct plain_set {
 	/* plains->lock: */
 	char		**identify;	/* targets */
 	size_t		 nidentify;
-	int64_t		 next_ms;	/* poll; the poll thread's */
+	pthread_t	 poller;
+	bool		 polls;
 };
 
 struct plain_stripe {
@@ -125,8 +126,6 @@ struct plains {
 	atomic_size_t	 spooled;	/* bytes of bodies in memory */
 	pthread_mutex_t	 lock;		/* polls */
 	pthread_cond_t	 poke;
-	pthread_t	 poller;
-	bool		 polls;
 };
 
 /* plain.c */

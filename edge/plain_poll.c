@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Option (a) of the founding proposal: a thread that asks for the identification
- * files of each plain set every now and then.  That they are others than before is
+ * Option (a) of the founding proposal: a thread for each plain set that asks for its
+ * identification files every now and then; one whose server hangs holds up no
+ * other.  That they are others than before is
  * found where their answers are taken (plain_fetch.c).
  */
 #include <sys/param.h>
@@ -124,45 +125,32 @@ poll_set(struct plain_set *s)
 		atomic_store(&s->good_ms, clock_boot_ms());
 	atomic_store(&s->polled, true);
 	waiters_wake(s->first);
-	s->next_ms = clock_boot_ms() + s->poll_ms - s->poll_ms / JITTER +
-	    (int64_t)randombytes_uniform((uint32_t)MIN(UINT32_MAX,
-	    2 * s->poll_ms / JITTER + 1));
 }
 
-/* Polls what is due; when the next one is. */
+/* Until the next one. */
 static int64_t
-poll_due(struct plains *p)
+pause_ms(const struct plain_set *s)
 {
-	int64_t next = INT64_MAX;
-	size_t i;
 
-	for (i = 0; i < p->n && !atomic_load(&p->stopping); i++) {
-		if (!p->set[i].by_mark)
-			continue;
-		if (p->set[i].next_ms <= clock_boot_ms())
-			poll_set(&p->set[i]);
-		next = MIN(next, p->set[i].next_ms);
-	}
-	return (next);
+	return (s->poll_ms - s->poll_ms / JITTER +
+	    (int64_t)randombytes_uniform((uint32_t)MIN(UINT32_MAX,
+	    2 * s->poll_ms / JITTER + 1)));
 }
 
 static void *
 run(void *arg)
 {
-	struct plains *p = arg;
-	int64_t next, now;
+	struct plain_set *s = arg;
+	struct plains *p = s->plains;
+	int64_t until, now;
 
 	while (!atomic_load(&p->stopping)) {
-		next = poll_due(p);
+		poll_set(s);
+		until = clock_boot_ms() + pause_ms(s);
 		(void)pthread_mutex_lock(&p->lock);
-		if (!atomic_load(&p->stopping)) {
-			now = clock_boot_ms();
-			if (next == INT64_MAX)
-				(void)pthread_cond_wait(&p->poke, &p->lock);
-			else if (next > now)
-				(void)clock_wait(&p->poke, &p->lock,
-				    next - now);
-		}
+		while (!atomic_load(&p->stopping) &&
+		    (now = clock_boot_ms()) < until)
+			(void)clock_wait(&p->poke, &p->lock, until - now);
 		(void)pthread_mutex_unlock(&p->lock);
 	}
 	return (NULL);
@@ -171,21 +159,29 @@ run(void *arg)
 int
 plain_poll_start(struct plains *p)
 {
+	struct plain_set *s;
 
-	errno = pthread_create(&p->poller, NULL, run, p);
-	p->polls = errno == 0;
-	return (p->polls ? 0 : -1);
+	for (s = p->set; s < p->set + p->n; s++) {
+		if (!s->by_mark)
+			continue;
+		if ((errno = pthread_create(&s->poller, NULL, run, s)) != 0)
+			return (-1);
+		s->polls = true;
+	}
+	return (0);
 }
 
 void
 plain_poll_stop(struct plains *p)
 {
+	struct plain_set *s;
 
-	if (!p->polls)
-		return;
 	(void)pthread_mutex_lock(&p->lock);
 	(void)pthread_cond_broadcast(&p->poke);
 	(void)pthread_mutex_unlock(&p->lock);
-	(void)pthread_join(p->poller, NULL);
-	p->polls = false;
+	for (s = p->set; s < p->set + p->n; s++) {
+		if (s->polls)
+			(void)pthread_join(s->poller, NULL);
+		s->polls = false;
+	}
 }
