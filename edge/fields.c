@@ -26,7 +26,12 @@ static const char *const own_answer[] = { "Accept-Ranges", "Age",
 static const char *const own_request[] = { "Accept-Encoding", "Content-Length",
 	"Expect", "Host", "If-Match", "If-Modified-Since", "If-None-Match",
 	"If-Range", "If-Unmodified-Since", "Max-Forwards", "Range", "Via",
-	NULL };
+	/* Claims of another address, by which servers would answer all who
+	 * share the answer otherwise. */
+	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host",
+	"X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Proto",
+	"X-Forwarded-Server", "X-HTTP-Method-Override", "X-Host",
+	"X-Original-URL", "X-Rewrite-URL", NULL };
 static const char *const none[] = { NULL };
 
 size_t

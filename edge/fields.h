@@ -65,7 +65,8 @@ char		*fields_stored(const char *fields, int64_t received);
 char		*fields_end_to_end_response(const char *fields);
 /*
  * Of a client's request, what goes upstream.  Left out as well: Host, Range,
- * If-*, Accept-Encoding, Content-Length, Expect, Via, Max-Forwards.
+ * If-*, Accept-Encoding, Content-Length, Expect, Via, Max-Forwards, and what claims
+ * to have been asked for under another address (Forwarded, X-Forwarded-* and such).
  */
 char		*fields_end_to_end_request(const char *fields);
 

@@ -599,7 +599,8 @@ static const struct {
 	    "Host: a\nRange: bytes=0-1\nIf-Match: *\nIf-None-Match: *\n"
 	    "If-Modified-Since: " NOW "\nIf-Unmodified-Since: " NOW "\n"
 	    "If-Range: \"a\"\nAccept-Encoding: x\nContent-Length: 0\n"
-	    "Expect: 100-continue\nVia: 1.1 a\nMax-Forwards: 1\nX: 1\n",
+	    "Expect: 100-continue\nVia: 1.1 a\nMax-Forwards: 1\nX: 1\n"
+	    "X-Forwarded-Host: evil\nforwarded: host=evil\nX-Rewrite-URL: /\n",
 	    "X: 1\n" },
 	{ "what it passes on", REQUEST,
 	    "Accept: */*\nUser-Agent: a\nAuthorization: Basic x\n"
