@@ -242,7 +242,7 @@ class Origin(Upstream):
     def send_body(self, sock, entry, name, body, gate):
         begin, sent = time.monotonic(), 0
         while sent < len(body):
-            end = min(sent + 16384, len(body))
+            end = min(sent + (16384 if entry.rate else 262144), len(body))
             if gate and sent < gate[0]:
                 end = min(end, gate[0])
             elif gate:

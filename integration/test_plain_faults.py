@@ -206,8 +206,9 @@ FAULTS = {
 }
 
 
+WAITED = ["hang", "stall midway", "1 byte/s", "length above, stalled"]
 # Of these, what a verification may meet.
-VERIFIED = ["reset", "stall midway", "500", "two lengths", "close midway",
+VERIFIED = ["reset", "500", "two lengths", "close midway",
             "304 unasked", "200 page", "gzip coding unasked",
             "close-delimited"]
 
@@ -279,29 +280,47 @@ def judge(a, effect, alone, body):
             assert a["Retry-After"], told
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_cell(place, fault):
-    """Alone and before a good one, small and in several pieces."""
-    what, effect = FAULTS[fault]
-    rng = random.Random(fault)
+def ask_cells(place, faults):
+    """Alone and before a good one, small and in several pieces, all at once:
+    {fault: {path: (body, answer)}}."""
     cells = {}
-    for where in "one", "two":
-        for size, n in SIZES.items():
-            name = "All/%s-%s-%s.pkg" % (
-                "".join(c if c.isalnum() else "_" for c in fault), where,
-                size)
-            cells["/%s/%s" % (where, name)] = place.put(
-                name, rng.randbytes(n))
-            if what:
-                place.bad.fail(name, what)
-    if what is None:
-        place.bad.refuse(True)
+    for fault in faults:
+        rng = random.Random(fault)
+        for where in "one", "two":
+            for size, n in SIZES.items():
+                name = "All/%s-%s-%s.pkg" % (
+                    "".join(c if c.isalnum() else "_" for c in fault), where,
+                    size)
+                cells[fault, "/%s/%s" % (where, name)] = place.put(
+                    name, rng.randbytes(n))
+                if FAULTS[fault][0]:
+                    place.bad.fail(name, FAULTS[fault][0])
+    place.bad.refuse(any(FAULTS[f][0] is None for f in faults))
     try:
         with concurrent.futures.ThreadPoolExecutor(len(cells)) as pool:
-            answers = dict(zip(cells, pool.map(place.edge.ask, cells)))
+            answers = pool.map(lambda c: place.edge.ask(c[1]), cells)
+            got = {f: {} for f in faults}
+            for ((fault, path), body), a in zip(cells.items(), answers):
+                got[fault][path] = body, a
+            return got
     finally:
         place.bad.refuse(False)
         place.bad.faults.clear()
+
+
+@pytest.fixture(scope="module")
+def waited(place):
+    """Those that take some seconds each."""
+    return ask_cells(place, WAITED)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_cell(place, waited, fault):
+    effect = FAULTS[fault][1]
+    got = waited[fault] if fault in WAITED else \
+        ask_cells(place, [fault])[fault]
+    cells = {path: body for path, (body, _) in got.items()}
+    answers = {path: a for path, (_, a) in got.items()}
     if effect == "coded":                   # may be stored, as what it is
         place.known |= {sha256(zip_of(b)) for b in cells.values()}
     for path, body in cells.items():
