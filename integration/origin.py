@@ -4,6 +4,7 @@ before them: files with the validators and fields that a test gives them,
 conditions and ranges answered, every request noted, and faults on demand."""
 import email.utils
 import hashlib
+import socket
 import time
 import urllib.parse
 
@@ -152,6 +153,7 @@ class Origin(Upstream):
     # -- how it answers
 
     def serve(self, sock):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         f = sock.makefile("rb")
         while True:
             line = f.readline().decode("latin-1").rstrip("\r\n")

@@ -574,6 +574,7 @@ def at_random(rng, request, body_of):
     return rng.choice(kinds)
 
 
+@pytest.mark.quick
 def test_random_faults(place, request):
     """Then every stored file is the origin's."""
     faults = request.config.getoption("--plain-faults")

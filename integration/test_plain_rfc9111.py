@@ -54,8 +54,8 @@ class World:
             new[0].conditional else "verified" if new[0].status == 304 else \
             "replaced"
         if new and new[0].status == 200:
-            self.fills = until(lambda: max(0, self.edge.fills() -
-                                           self.fills)) + self.fills
+            self.fills += until(lambda: max(0, self.edge.fills() -
+                                            self.fills), pause=0.003)
         return a
 
 
@@ -254,6 +254,7 @@ RESPONSES = [
 ]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("row", RESPONSES, ids=ids(RESPONSES))
 def test_response(world, row):
     lines, expect, options = row[2], row[3], (row[4:] or ({},))[0]
