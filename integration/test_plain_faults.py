@@ -106,7 +106,7 @@ def close_delimited(part):
 #   right: the true file, nothing wrong with it
 #   passed: that status without a body
 #   page: that page with 200; unknown: all that came, whose end is not known
-#   coded: a coding that was not asked for; as such, if need be kept, or as fault
+#   coded: a coding that was not asked for; as such, may be kept, or as fault
 FAULTS = {
     "refuse": (None, "fault"),
     "hang": (hang, "fault"),
@@ -326,7 +326,8 @@ def test_cell(place, waited, fault):
     for path, body in cells.items():
         judge(answers[path], effect, path.startswith("/one/"), body)
         if effect == "coded":
-            judge(place.edge.ask(path), effect, path.startswith("/one/"), body)
+            judge(place.edge.ask(path), effect, path.startswith("/one/"),
+                  body)
             continue
         if effect.startswith("passed"):
             place.edge.mark(path.split("/")[1])
