@@ -316,6 +316,8 @@ make_site(struct edge *e)
 	blob_store_named(e->store, named, e);
 	if (config_published(e->conf))
 		sync_start(follow_sync(e->follow));
+	else				/* nobody else does later */
+		blob_store_sweep(e->store);
 }
 
 /* ADDRESS:PORT of each listener, with the port that it really has. */

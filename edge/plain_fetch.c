@@ -497,9 +497,10 @@ on_head(void *arg, struct transfer *t, struct transfer_head *h)
 	default:
 		break;
 	}
-	/* Request Timeout and Too Many Requests pass by. */
+	/* Request Timeout and Too Many Requests pass by; 412 and 416 answer
+	 * what was not asked. */
 	if (h->status >= 400 && h->status < 500 && h->status != 408 &&
-	    h->status != 429) {
+	    h->status != 412 && h->status != 416 && h->status != 429) {
 		version_put(&x->refusal);	/* others may have it */
 		x->refused = true;
 		x->refusal = version_of(x, h->status, h->fields, false);

@@ -67,9 +67,8 @@ wake(void *request)
 }
 
 static struct state *
-state_new(struct plain_set *s, struct httpd_request *r, const char *path)
+state_new(struct plain_set *s, struct httpd_request *r, const char *target)
 {
-	char *target, *query = strchr(httpd_target(r), '?');
 	struct state *st;
 
 	if ((st = calloc(1, sizeof(*st))) == NULL)
@@ -78,11 +77,7 @@ state_new(struct plain_set *s, struct httpd_request *r, const char *path)
 	st->set = s;
 	st->first.wake = st->waiter.wake = wake;
 	st->first.arg = st->waiter.arg = r;
-	if ((target = plain_target(path, query == NULL ? NULL :
-	    query + 1)) != NULL)
-		st->object = object_get(s, target);
-	free(target);
-	if (st->object == NULL) {
+	if ((st->object = object_get(s, target)) == NULL) {
 		free(st);
 		return (NULL);
 	}
@@ -536,11 +531,27 @@ run(struct state *st, struct httpd_request *r)
 		}
 }
 
+/* A request's first call. */
+static void
+begin(struct plain_set *s, struct httpd_request *r, const char *path)
+{
+	char *target, *query = strchr(httpd_target(r), '?');
+	struct state *st;
+
+	target = plain_target(path, query == NULL ? NULL : query + 1);
+	if (target == NULL)
+		httpd_reply_status(r, 414, 0);
+	else if ((st = state_new(s, r, target)) == NULL)
+		httpd_reply_status(r, 503, RETRY_S);
+	else
+		run(st, r);
+	free(target);
+}
+
 bool
 plains_request(struct plains *p, struct httpd_request *r, const char *path)
 {
 	struct plain_set *s = NULL;
-	struct state *st;
 	const char *rest = "";
 	size_t i, n;
 
@@ -557,10 +568,9 @@ plains_request(struct plains *p, struct httpd_request *r, const char *path)
 	n = strlen(rest);
 	if (n == 0 || rest[n - 1] == '/')	/* a folder: no listings */
 		httpd_reply_status(r, 404, 0);
-	else if ((st = httpd_state(r)) == NULL &&
-	    (st = state_new(s, r, rest)) == NULL)
-		httpd_reply_status(r, 503, RETRY_S);
+	else if (httpd_state(r) == NULL)
+		begin(s, r, rest);
 	else
-		run(st, r);
+		run(httpd_state(r), r);
 	return (true);
 }
