@@ -12,15 +12,8 @@
  * a reply, each time is twice as long, since a master to which thousands come
  * back at once may need longer than one, and whoever gives up then begins at the
  * end of the queue; a host that does not answer is tried again by ZeroMQ.
- *
- * The thread waits for the sockets' descriptors, all at once; zmq_poll() would make
- * two system calls for each socket each time.  A descriptor tells only that there
- * may be news since its socket was last used (zmq_getsockopt(3), ZMQ_FD), so after
- * each use the socket itself is asked, until it has none.
  */
 #include <errno.h>
-#include <limits.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -71,11 +64,7 @@ struct link {
 	struct link_conf	 conf;
 	struct links		*links;
 	atomic_bool		 asked;		/* to renew: any thread */
-	/* Below: the thread only. */
-	void			*dealer, *sub;
-	int			 dealer_fd, sub_fd;	/* libzmq's; -1 */
-	bool			 look_dealer, look_sub;	/* may have news */
-	bool			 due;		/* a renewal, when it can be sent */
+	void			*dealer, *sub;	/* below: the thread only */
 	bool			 heard;		/* a reply, on this dealer */
 	unsigned		 unheard;	/* dealers before without one */
 	int64_t			 next_ms;	/* renewal, boot clock */
@@ -95,7 +84,7 @@ struct links {
 	pthread_t		 thread;
 	size_t			 n, max;
 	struct link		**link;
-	struct pollfd		*fd;		/* the pipe, then each link's */
+	zmq_pollitem_t		*item;		/* the pipe, then each link's */
 	char			 text[MESSAGE_MAX];	/* received */
 };
 
@@ -164,29 +153,7 @@ close_sockets(struct link *l)
 	if (l->dealer != NULL)
 		zmq_close(l->dealer);
 	l->sub = l->dealer = NULL;
-	l->sub_fd = l->dealer_fd = -1;
-	l->look_sub = l->look_dealer = false;
 	l->heard = false;
-}
-
-static int
-fd_of(void *socket, int *fd)
-{
-	size_t size = sizeof(*fd);
-
-	return (zmq_getsockopt(socket, ZMQ_FD, fd, &size));
-}
-
-/* What a socket has for us now. */
-static int
-events_of(void *socket)
-{
-	size_t size = sizeof(int);
-	int events = 0;
-
-	if (zmq_getsockopt(socket, ZMQ_EVENTS, &events, &size) == -1)
-		return (0);
-	return (events);
 }
 
 /* Subscriptions match prefixes; whole names are compared on receipt. */
@@ -227,12 +194,10 @@ open_dealer(struct link *l)
 	    FRAME_EXTRA)) == NULL ||
 	    set_int(l->dealer, ZMQ_IMMEDIATE, 1) == -1 ||
 	    set_int(l->dealer, ZMQ_SNDHWM, SEND_QUEUE) == -1 ||
-	    fd_of(l->dealer, &l->dealer_fd) == -1 ||
 	    zmq_connect(l->dealer, l->conf.lease) == -1) {
 		close_sockets(l);
 		return (-1);
 	}
-	l->look_dealer = true;
 	atomic_fetch_add(&l->sockets, 1);
 	return (0);
 }
@@ -246,15 +211,13 @@ open_sub(struct link *l)
 {
 
 	if ((l->sub = new_socket(l, ZMQ_SUB, HEAD_MAX + FRAME_EXTRA)) == NULL ||
-	    subscribe(l) == -1 || fd_of(l->sub, &l->sub_fd) == -1 ||
+	    subscribe(l) == -1 ||
 	    zmq_connect(l->sub, l->conf.announce) == -1) {
 		if (l->sub != NULL)
 			zmq_close(l->sub);
 		l->sub = NULL;
-		l->sub_fd = -1;
 		return (-1);
 	}
-	l->look_sub = true;
 	return (0);
 }
 
@@ -426,72 +389,47 @@ link_open(struct link *l, int64_t now)
 }
 
 /*
- * What the link waits for, from now on, in its two descriptors (-1: not open,
- * poll(2) passes over it); the moment when its turn comes in any case.
+ * What the link waits for, from now on, in its two items; the moment when its
+ * turn comes in any case.
  */
 static int64_t
-link_wants(struct link *l, struct pollfd fd[SOCKETS], int64_t now)
+link_wants(struct link *l, zmq_pollitem_t item[SOCKETS], int64_t now)
 {
 	int64_t until;
 
 	link_open(l, now);
 	if (atomic_exchange(&l->asked, false))
 		l->next_ms = now;
-	fd[0] = (struct pollfd){ .fd = l->dealer_fd, .events = POLLIN };
-	fd[1] = (struct pollfd){ .fd = l->sub_fd, .events = POLLIN };
+	memset(item, 0, SOCKETS * sizeof(*item));
+	/* Not open: a descriptor that poll() passes over. */
+	item[0].socket = l->dealer;
+	item[1].socket = l->sub;
+	item[0].fd = item[1].fd = -1;
+	item[1].events = ZMQ_POLLIN;
 	if (l->dealer == NULL)
 		return (l->retry_ms);
 	until = l->silent_ms;
-	/* Whether it can be sent the descriptor tells from then on. */
-	if (now >= l->next_ms && !l->due)
-		l->due = l->look_dealer = true;
-	else if (now < l->next_ms && l->next_ms < until)
+	item[0].events = ZMQ_POLLIN;
+	if (now >= l->next_ms)
+		item[0].events |= ZMQ_POLLOUT;
+	else if (l->next_ms < until)
 		until = l->next_ms;
-	if (l->look_dealer || l->look_sub)
-		return (now);
 	return (l->heard && l->sub == NULL && l->retry_ms < until ?
 	    l->retry_ms : until);
 }
 
 static void
-look_at_sub(struct link *l)
-{
-
-	if ((events_of(l->sub) & ZMQ_POLLIN) == 0)
-		l->look_sub = false;
-	else
-		drain_sub(l);
-}
-
-static void
-look_at_dealer(struct link *l)
-{
-	int events = events_of(l->dealer);
-
-	l->look_dealer = false;
-	if ((events & ZMQ_POLLIN) != 0) {
-		drain_dealer(l);
-		l->look_dealer = true;
-	}
-	if (l->due && (events & ZMQ_POLLOUT) != 0) {
-		l->due = false;
-		renew(l);
-		l->look_dealer = true;
-	}
-}
-
-static void
-link_turn(struct link *l, const struct pollfd fd[SOCKETS])
+link_turn(struct link *l, const zmq_pollitem_t item[SOCKETS])
 {
 
 	if (l->dealer == NULL)
 		return;
-	if (l->sub != NULL && (l->look_sub || fd[1].revents != 0)) {
-		l->look_sub = true;
-		look_at_sub(l);
-	}
-	if (l->look_dealer || fd[0].revents != 0)
-		look_at_dealer(l);
+	if (l->sub != NULL && (item[1].revents & ZMQ_POLLIN) != 0)
+		drain_sub(l);
+	if (item[0].revents & ZMQ_POLLIN)
+		drain_dealer(l);
+	if (item[0].revents & ZMQ_POLLOUT)
+		renew(l);
 	if (clock_boot_ms() >= l->silent_ms) {
 		log_debug("link made anew: no lease reply");
 		if (!l->heard && l->unheard < SILENCE_DOUBLINGS)
@@ -507,19 +445,18 @@ turn(struct links *ls)
 	char buf[64];
 
 	for (size_t i = 0; i < ls->n; i++) {
-		at = link_wants(ls->link[i], &ls->fd[1 + SOCKETS * i], now);
+		at = link_wants(ls->link[i], &ls->item[1 + SOCKETS * i], now);
 		if (at < until)
 			until = at;
 	}
-	until = until > now ? until - now : 0;
-	if (poll(ls->fd, (nfds_t)(1 + SOCKETS * ls->n), until > INT_MAX ?
-	    INT_MAX : (int)until) == -1)
+	if (zmq_poll(ls->item, (int)(1 + SOCKETS * ls->n), until > now ?
+	    (long)(until - now) : 0) == -1)
 		return;
-	if (ls->fd[0].revents != 0)
+	if (ls->item[0].revents != 0)
 		while (read(ls->wake[0], buf, sizeof(buf)) > 0)
 			continue;
 	for (size_t i = 0; i < ls->n; i++)
-		link_turn(ls->link[i], &ls->fd[1 + SOCKETS * i]);
+		link_turn(ls->link[i], &ls->item[1 + SOCKETS * i]);
 }
 
 static void *
@@ -547,7 +484,7 @@ links_new(size_t max)
 	ls->max = max;
 	ls->wake[0] = ls->wake[1] = -1;
 	if ((ls->link = calloc(max, sizeof(*ls->link))) == NULL ||
-	    (ls->fd = calloc(1 + SOCKETS * max, sizeof(*ls->fd))) == NULL ||
+	    (ls->item = calloc(1 + SOCKETS * max, sizeof(*ls->item))) == NULL ||
 	    fd_wake_pipe(ls->wake) == -1 || (ls->zmq = zmq_ctx_new()) == NULL ||
 	    zmq_ctx_set(ls->zmq, ZMQ_MAX_SOCKETS, (int)((SOCKETS +
 	    SOCKETS_CLOSING) * max + SOCKETS_SPARE)) == -1) {
@@ -556,7 +493,8 @@ links_new(size_t max)
 		errno = error;
 		return (NULL);
 	}
-	ls->fd[0] = (struct pollfd){ .fd = ls->wake[0], .events = POLLIN };
+	ls->item[0].fd = ls->wake[0];
+	ls->item[0].events = ZMQ_POLLIN;
 	return (ls);
 }
 
@@ -573,7 +511,6 @@ links_add(struct links *ls, const struct link_conf *c)
 	l->conf = *c;
 	l->links = ls;
 	l->every_ms = RENEW_MS;
-	l->dealer_fd = l->sub_fd = -1;
 	ls->link[ls->n++] = l;
 	return (l);
 }
@@ -641,7 +578,7 @@ links_destroy(struct links **lsp)
 	fd_close(&ls->wake[0]);
 	fd_close(&ls->wake[1]);
 	free(ls->link);
-	free(ls->fd);
+	free(ls->item);
 	explicit_bzero(&ls->magic, sizeof(ls->magic));
 	free(ls);
 }
