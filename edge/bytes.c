@@ -57,13 +57,6 @@ bytes_release(struct bytes *b)
 	b->large = NULL;
 }
 
-static void
-wake(void *request)
-{
-
-	httpd_wake(request);
-}
-
 static struct bytes *
 place(const struct bytes_user *u, struct httpd_request *r)
 {
@@ -196,7 +189,8 @@ get_hit(const struct bytes_user *u, struct httpd_request *r,
 		blob_put(&blob);
 		return (get_memory(b, &m, a, out));
 	}
-	b->cold = cold_new(s->cold, &blob, &m, a->offset, a->length, wake, r);
+	b->cold = cold_new(s->cold, &blob, &m, a->offset, a->length,
+	    httpd_wake, r);
 	if (b->cold == NULL)
 		return (SERVE_UNAVAILABLE);
 	reads(b, w, a);
@@ -237,7 +231,7 @@ new_reader(const struct bytes_user *u, struct httpd_request *r,
 
 	if ((b = place(u, r)) == NULL ||
 	    (b->reader = fill_reader_new(u->source->fills, w, a->offset,
-	    a->length, wake, r)) == NULL)
+	    a->length, httpd_wake, r)) == NULL)
 		return (NULL);
 	reads(b, w, a);
 	if (!fill_reader_hit(b->reader))

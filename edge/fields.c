@@ -9,6 +9,7 @@
 #include "edge/fields.h"
 #include "proto/buf.h"
 #include "proto/date.h"
+#include "proto/framing.h"
 
 /* For one connection, or for the proxy that it leads to (RFC 9110, 7.6.1, 11.7;
  * RFC 9111, 3.1); Trailer, because trailers are not kept. */
@@ -37,9 +38,11 @@ static const char *const none[] = { NULL };
 size_t
 fields_token(const char *s)
 {
+	size_t n = 0;
 
-	return (strspn(s, "!#$%&'*+-.^_`|~0123456789"
-	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"));
+	while (framing_is_token((unsigned char)s[n]))
+		n++;
+	return (n);
 }
 
 static void
@@ -211,6 +214,18 @@ fields_done(struct buf *b)
 		return (NULL);
 	}
 	return (buf_take(b, NULL));
+}
+
+char *
+fields_without(const char *fields, const char *name)
+{
+	struct buf b = BUF_INIT(FIELDS_MAX);
+	struct field f;
+
+	while (fields_next(&fields, &f))
+		if (!field_is(&f, name))
+			fields_add(&b, &f);
+	return (fields_done(&b));
 }
 
 /* Adds what goes beyond this connection but those in `without`.  0, or -1. */

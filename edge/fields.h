@@ -45,6 +45,8 @@ const char	*fields_get(const char *fields, const char *name, char *out,
 void		 fields_add(struct buf *b, const struct field *f);
 /* What was added, malloc'd; "" if nothing, NULL where something did not fit. */
 char		*fields_done(struct buf *b);
+/* All but those of that name, malloc'd; NULL: no memory, or too long. */
+char		*fields_without(const char *fields, const char *name);
 
 /*
  * Made of others, malloc'd.  NULL: no memory, or more than a limit above.

@@ -80,10 +80,10 @@ void		 fill_let_go(struct fill **fl);
 /*
  * A reader of bytes off to off + len (> 0, within the size) of a blob that is not
  * in the store, or was not verified since the start (blob_checked()): starts its
- * fill or joins the one that runs.  wake(arg) is called from another thread, once each time after FILL_WAIT or HTTPD_WAIT was
- * returned, when it is worth looking again; never again once
- * fill_reader_destroy() has returned, which waits for a wake that is running:
- * call it with no lock that wake needs.  NULL: out of memory, stopped, or the fill
+ * fill or joins the one that runs.  wake(arg) is called from another thread, once
+ * each time after FILL_WAIT or HTTPD_WAIT was returned, when it is worth looking
+ * again; never again once fill_reader_destroy() has returned, which waits for a wake
+ * that is running: call it with no lock that wake needs.  NULL: out of memory, stopped, or the fill
  * has as many readers as it may (clients-per-fill).
  */
 struct fill_reader;

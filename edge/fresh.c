@@ -126,6 +126,13 @@ fresh_may_be_stale(const struct fresh_response *r,
 	    within(stale, q->stale_if_error) && within(stale, q->max_stale));
 }
 
+bool
+fresh_strong_date(const struct fresh_response *r)
+{
+
+	return (r->last_modified >= 0 && r->date - r->last_modified >= APART);
+}
+
 const char *
 fresh_strong(const struct fresh_response *r, char out[FRESH_ETAG])
 {
@@ -133,8 +140,7 @@ fresh_strong(const struct fresh_response *r, char out[FRESH_ETAG])
 	out[0] = '\0';
 	if (r->etag_strong)
 		memcpy(out, r->etag, sizeof(r->etag));
-	else if (!r->has_etag && r->last_modified >= 0 &&
-	    r->date - r->last_modified >= APART)
+	else if (!r->has_etag && fresh_strong_date(r))
 		(void)date_http(r->last_modified, out);
 	return (out);
 }

@@ -88,6 +88,8 @@ bool	 fresh_may_be_stale(const struct fresh_response *r,
  * and 13.1.5).
  */
 const char *fresh_strong(const struct fresh_response *r, char out[FRESH_ETAG]);
+/* Whether Last-Modified is a strong validator, be there an ETag or not. */
+bool	 fresh_strong_date(const struct fresh_response *r);
 /*
  * 4.3.4: whether a 304, asked for with the validators of what is stored, speaks
  * of it: it has the same ETag, else the same Last-Modified, or none of them

@@ -62,6 +62,13 @@ kind_parse(enum repo_kind *k, const char *word)
 	return (-1);
 }
 
+const char *
+kind_word(enum repo_kind k)
+{
+
+	return (kinds[k].word);
+}
+
 /* The last segment; NULL: none, or a query, which may choose anything. */
 static const char *
 file_of(const char *path)

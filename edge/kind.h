@@ -14,6 +14,7 @@ enum repo_kind { KIND_OTHER, KIND_FREEBSD, KIND_DEBIAN, KIND_ARCH };
 
 /* freebsd, debian, arch, other.  0, or -1: unknown word. */
 int		kind_parse(enum repo_kind *k, const char *word);
+const char	*kind_word(enum repo_kind k);
 /* Of the first of these identification files that a kind knows; else other. */
 enum repo_kind	kind_of(const char *const *identify, size_t n);
 /*

@@ -28,6 +28,23 @@
 #define	TARGET_MAX	6144u		/* bytes of an address below a set */
 #define	IDENTIFY_MAX	1000u		/* files that are polled, of a set */
 
+struct plain_set *
+plain_set_of(struct plains *p, const char *path, const char **rest)
+{
+	struct plain_set *s;
+
+	for (s = p->set; s < p->set + p->n; s++) {
+		if (strncmp(path, s->name, s->name_len) != 0)
+			continue;
+		*rest = path + s->name_len;
+		if (**rest == '\0')
+			return (s);
+		if (*(*rest)++ == '/')
+			return (s);
+	}
+	return (NULL);
+}
+
 static struct plain_stripe *
 stripe_of(struct plains *p, uint64_t hash)
 {
@@ -418,17 +435,27 @@ plains_mark(struct plains *p, const char *set, uint64_t *epoch)
 	return (-1);
 }
 
+/* Locked. */
+static bool
+is_listed(const struct plain_set *s, const char *target)
+{
+	size_t i;
+
+	for (i = 0; i < s->nidentify; i++)
+		if (strcmp(s->identify[i], target) == 0)
+			return (true);
+	return (false);
+}
+
 bool
 plain_identifies(struct plain_set *s, const char *target)
 {
-	bool found = false;
-	size_t i;
+	bool found;
 
 	if (!s->by_mark)
 		return (false);
 	(void)pthread_mutex_lock(&s->plains->lock);
-	for (i = 0; i < s->nidentify && !found; i++)
-		found = strcmp(s->identify[i], target) == 0;
+	found = is_listed(s, target);
 	(void)pthread_mutex_unlock(&s->plains->lock);
 	return (found);
 }
@@ -478,10 +505,10 @@ void
 plain_identify(struct plain_set *s, const char *target)
 {
 
-	if (!s->by_mark || plain_identifies(s, target))
+	if (!s->by_mark)
 		return;
 	(void)pthread_mutex_lock(&s->plains->lock);
-	if (s->nidentify < IDENTIFY_MAX)
+	if (s->nidentify < IDENTIFY_MAX && !is_listed(s, target))
 		(void)add_identify(s, target);
 	(void)pthread_mutex_unlock(&s->plains->lock);
 }
@@ -541,31 +568,18 @@ set_init(struct plains *p, struct plain_set *s, const struct plain_conf *c)
 	return (s->upstreams == NULL ? -1 : 0);
 }
 
-static struct plain_set *
-set_of_key(struct plains *p, const char *key)
-{
-	size_t i;
-
-	for (i = 0; i < p->n; i++)
-		if (strncmp(key, p->set[i].name, p->set[i].name_len) == 0 &&
-		    key[p->set[i].name_len] == '/')
-			return (&p->set[i]);
-	return (NULL);
-}
-
 /* What is no more in the store, or of a set that there is no more, goes. */
 static void
 load(void *arg, struct record *r)
 {
 	struct plains *p = arg;
-	struct plain_set *s = set_of_key(p, r->key);
 	struct object *o = NULL;
 	struct version *v = NULL;
 	const char *target;
+	struct plain_set *s = plain_set_of(p, r->key, &target);
 	bool there, tells;
 
 	if (s != NULL) {
-		target = r->key + s->name_len + 1;
 		there = r->status != 200 || blob_have(p->conf.store, &r->digest);
 		if (!s->identify_given && kind_identifies(s->kind, target))
 			plain_identify(s, target);
@@ -738,15 +752,11 @@ plains_n(const struct plains *p)
 void
 plains_stats(struct plains *p, size_t i, struct plain_stats *st)
 {
-	static const char *const kinds[] = {
-		[KIND_OTHER] = "other", [KIND_FREEBSD] = "freebsd",
-		[KIND_DEBIAN] = "debian", [KIND_ARCH] = "arch",
-	};
 	struct plain_set *s = &p->set[i];
 
 	CHECK(i < p->n);
 	*st = (struct plain_stats){
-		.name = s->name, .kind = kinds[s->kind], .by_mark = s->by_mark,
+		.name = s->name, .kind = kind_word(s->kind), .by_mark = s->by_mark,
 		.stale = plain_is_overdue(s), .epoch = atomic_load(&s->epoch),
 		.polled_ms = atomic_load(&s->good_ms),
 		.files = atomic_load(&s->files),

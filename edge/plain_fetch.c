@@ -130,7 +130,6 @@ static struct exchange *
 exchange_new(struct object *o, const struct fetch_want *w)
 {
 	struct exchange *x;
-	char value[FRESH_ETAG], pragma[FRESH_ETAG];
 
 	if ((x = calloc(1, sizeof(*x))) == NULL)
 		return (NULL);
@@ -142,9 +141,7 @@ exchange_new(struct object *o, const struct fetch_want *w)
 	x->old = object_version(o);
 	x->whole = w->whole;
 	x->epoch = atomic_load(&o->set->epoch);
-	fresh_request_parse(&x->request, fields_get(w->fields, "Cache-Control",
-	    value, sizeof(value)), fields_get(w->fields, "Pragma", pragma,
-	    sizeof(pragma)), w->authorization);
+	x->request = w->request;
 	if ((x->client = strdup(w->fields)) == NULL ||
 	    (x->base = forwarded(o, w->fields)) == NULL ||
 	    (x->waiters = waiters_new(0)) == NULL)
@@ -267,19 +264,6 @@ may_keep(const struct exchange *x, const struct version *v, bool by_close)
 	    f->status == 410 || (f->status > 300 && f->status < 309)));
 }
 
-/* Cookies are for one client; malloc'd, NULL: no memory. */
-static char *
-without_cookies(const char *fields)
-{
-	struct buf b = BUF_INIT(FIELDS_MAX);
-	struct field f;
-
-	while (fields_next(&fields, &f))
-		if (!field_is(&f, "Set-Cookie"))
-			fields_add(&b, &f);
-	return (fields_done(&b));
-}
-
 static struct version *
 version_of(struct exchange *x, unsigned status, const char *fields,
     bool by_close)
@@ -298,7 +282,7 @@ version_of(struct exchange *x, unsigned status, const char *fields,
 	keep = v != NULL && vary != NULL && may_keep(x, v, by_close);
 	if (keep && has(v->record.fields, "Set-Cookie")) {
 		version_put(&v);
-		if ((s.fields = text = without_cookies(fields)) != NULL)
+		if ((s.fields = text = fields_without(fields, "Set-Cookie")) != NULL)
 			v = version_new(x->object, &s);
 	}
 	if (v != NULL)
@@ -404,7 +388,7 @@ confirm(struct exchange *x, struct transfer_head *h)
 		x->whole = x->again = true;
 		return (TRANSFER_ENOUGH);
 	}
-	if ((s.fields = text = without_cookies(h->fields)) != NULL)
+	if ((s.fields = text = fields_without(h->fields, "Set-Cookie")) != NULL)
 		x->found = version_confirm(x->old, &s);
 	free(text);
 	if (x->found == NULL)
@@ -439,18 +423,14 @@ static char *
 with_location(const char *fields, const char *to)
 {
 	struct buf b = BUF_INIT(FIELDS_MAX);
-	char *text = NULL;
-	struct field f;
+	char *text;
 
-	while (fields_next(&fields, &f))
-		if (!field_is(&f, "Location"))
-			(void)buf_addf(&b, "%.*s: %.*s\n", (int)f.nlen, f.name,
-			    (int)f.vlen, f.value);
+	if ((text = fields_without(fields, "Location")) == NULL)
+		return (NULL);
+	(void)buf_adds(&b, text);
+	free(text);
 	(void)buf_addf(&b, "Location: %s\n", to);
-	if (!b.failed)
-		text = buf_take(&b, NULL);
-	buf_free(&b);
-	return (text);
+	return (fields_done(&b));
 }
 
 static enum transfer_more
@@ -695,7 +675,7 @@ exchange_get(struct object *o, const struct fetch_want *w, bool *joined)
 	if ((new = exchange_new(o, w)) == NULL)
 		return (NULL);
 	/* What this one brings will be nobody else's anyway. */
-	alone = w->alone || w->authorization || new->request.no_store;
+	alone = w->alone || w->request.authorization || w->request.no_store;
 	(void)pthread_mutex_lock(object_lock(o));
 	if (!alone && clock_boot_ms() >= o->alone_ms) {
 		/* What was asked before a mark is no answer to a question of

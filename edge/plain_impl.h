@@ -48,7 +48,6 @@ struct version {
 	char		*fields;	/* what clients get of them; and where */
 	char		*lean;		/* there is no body */
 	char		*etag;		/* opaque part, or NULL */
-	bool		 strong_time;	/* Last-Modified is for If-Range */
 	bool		 keep;		/* may be used for others */
 	bool		 varies;	/* see version_fits() */
 	struct digest	 fill;
@@ -129,6 +128,9 @@ struct plains {
 };
 
 /* plain.c */
+/* The set that a path is in, and what is below it ("": the set itself); NULL: none. */
+struct plain_set *plain_set_of(struct plains *p, const char *path,
+		    const char **rest);
 /* With a reference, made if need be; NULL: no memory. */
 struct object	*object_get(struct plain_set *s, const char *target);
 struct object	*object_ref(struct object *o);
@@ -193,8 +195,8 @@ enum fetch_state {
 };
 struct exchange;
 struct fetch_want {
-	const char	*fields;	/* the client's, end to end; or "" */
-	bool		 authorization;
+	const char	*fields;	/* the client's; or "" */
+	struct fresh_request request;	/* and what it says */
 	bool		 whole;		/* the stored bytes are of no use */
 	bool		 alone;		/* shared with nobody */
 };

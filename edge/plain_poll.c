@@ -2,8 +2,8 @@
 /*
  * Option (a) of the founding proposal: a thread for each plain set that asks for its
  * identification files every now and then; one whose server hangs holds up no
- * other.  That they are others than before is
- * found where their answers are taken (plain_fetch.c).
+ * other.  That they are others than before is found where their answers are taken
+ * (plain_fetch.c).
  */
 #include <sys/param.h>
 
@@ -30,7 +30,6 @@ struct poll_wait {
 bool
 plain_is_overdue(struct plain_set *s)
 {
-
 	int64_t good = atomic_load(&s->good_ms);
 
 	return (s->by_mark && (good == 0 ||
@@ -81,6 +80,7 @@ poll_file(struct plain_set *s, const char *target)
 
 	if ((o = object_get(s, target)) == NULL)
 		return (false);
+	fresh_request_parse(&w.request, NULL, NULL, false);
 	if ((x = exchange_get(o, &w, &joined)) != NULL)
 		state = wait_for(s->plains, x);
 	if (state == FETCH_DONE)

@@ -25,6 +25,7 @@ struct state {
 	unsigned	 magic;
 	struct plain_set *set;
 	struct object	*object;
+	struct fresh_request request;
 	char		*fields;	/* the request's; NULL until asked for */
 	struct exchange	*exchange;	/* or NULL */
 	bool		 joined;	/* which others began */
@@ -59,13 +60,6 @@ state_release(void *p)
 	free(st);
 }
 
-static void
-wake(void *request)
-{
-
-	httpd_wake(request);
-}
-
 static struct state *
 state_new(struct plain_set *s, struct httpd_request *r, const char *target)
 {
@@ -75,12 +69,14 @@ state_new(struct plain_set *s, struct httpd_request *r, const char *target)
 		return (NULL);
 	st->magic = STATE_MAGIC;
 	st->set = s;
-	st->first.wake = st->waiter.wake = wake;
+	st->first.wake = st->waiter.wake = httpd_wake;
 	st->first.arg = st->waiter.arg = r;
 	if ((st->object = object_get(s, target)) == NULL) {
 		free(st);
 		return (NULL);
 	}
+	fresh_request_parse(&st->request, httpd_fields(r)->cache_control, NULL,
+	    httpd_fields(r)->authorization != NULL);
 	httpd_set_state(r, st, state_release);
 	return (st);
 }
@@ -161,12 +157,11 @@ use_by_mark(struct state *st, const struct version *v)
 static enum use
 use_of(struct state *st, struct httpd_request *r, const struct version *v)
 {
-	const struct http_fields *q = httpd_fields(r);
-	struct fresh_request fr;
+	const struct fresh_request *q = &st->request;
 	int64_t age;
 
 	/* Not even a conditional question is about what others got. */
-	if (q->authorization != NULL || !fits(st, r, v))
+	if (q->authorization || !fits(st, r, v))
 		return (USE_NEVER);
 	if (v->record.status == 200) {
 		switch (atomic_load(&v->state)) {
@@ -181,10 +176,9 @@ use_of(struct state *st, struct httpd_request *r, const struct version *v)
 	}
 	if (st->set->by_mark)
 		return (use_by_mark(st, v));
-	fresh_request_parse(&fr, q->cache_control, NULL, false);
 	age = age_of(v);
 	switch (from_the_future(v) ? FRESH_VERIFY :
-	    fresh_use(&v->fresh, &fr, age)) {
+	    fresh_use(&v->fresh, q, age)) {
 	case FRESH_SERVE:
 		return (USE_NOW);
 	case FRESH_SERVE_STALE:
@@ -193,7 +187,7 @@ use_of(struct state *st, struct httpd_request *r, const struct version *v)
 		break;
 	}
 	return (v->record.status == 200 &&
-	    fresh_may_be_stale(&v->fresh, &fr, age) ? USE_VERIFIED : USE_NEVER);
+	    fresh_may_be_stale(&v->fresh, q, age) ? USE_VERIFIED : USE_NEVER);
 }
 
 static void
@@ -257,15 +251,13 @@ look(struct state *st, struct httpd_request *r)
 static enum step
 fetch(struct state *st, struct httpd_request *r)
 {
-	struct fetch_want w = {
-		.authorization = httpd_fields(r)->authorization != NULL,
+	struct fetch_want w = { .request = st->request,
 		.whole = st->whole, .alone = st->fetches > 0,
 	};
 
 	if (st->fetches++ == FETCHES_MAX || (w.fields = request_fields(st,
 	    r)) == NULL)
 		return (STEP_FAILED);
-	w.alone = w.alone || w.authorization;
 	if (st->exchange != NULL)
 		exchange_forget(st->exchange, &st->waiter);
 	exchange_put(&st->exchange);
@@ -434,7 +426,6 @@ look_for_bytes(struct state *st, enum version_state before)
 static enum step
 fall_back(struct state *st)
 {
-
 	enum version_state state;
 
 	if (!st->old_may_do)
@@ -457,7 +448,7 @@ answer(struct state *st, struct httpd_request *r)
 		.size = v->record.size, .time = v->fresh.last_modified,
 		.etag = v->etag,
 		.weak_etag = !v->fresh.etag_strong,
-		.weak_time = !v->strong_time,
+		.weak_time = !fresh_strong_date(&v->fresh),
 		.cache_control = "",
 	};
 	struct serve_body got = { .hit = true };
@@ -489,11 +480,10 @@ answer(struct state *st, struct httpd_request *r)
 }
 
 static void
-refuse(struct state *st, struct httpd_request *r, unsigned status)
+refuse(struct httpd_request *r, unsigned status)
 {
 	struct answer a;
 
-	(void)st;
 	answer_status(&a, status, status == 503 ? RETRY_S : 0);
 	answer_header(&a, "Cache-Status", "pkgcast");
 	httpd_reply(r, &a, NULL);
@@ -515,7 +505,7 @@ run(struct state *st, struct httpd_request *r)
 			break;
 		case STEP_FETCH:
 			if (bytes_only_if_cached(r)) {
-				refuse(st, r, 504);
+				refuse(r, 504);
 				return;
 			}
 			if ((step = fetch(st, r)) == STEP_WAIT)
@@ -526,7 +516,7 @@ run(struct state *st, struct httpd_request *r)
 		case STEP_FAILED:
 			if ((step = fall_back(st)) == STEP_ANSWER)
 				break;
-			refuse(st, r, 503);
+			refuse(r, 503);
 			return;
 		}
 }
@@ -551,19 +541,11 @@ begin(struct plain_set *s, struct httpd_request *r, const char *path)
 bool
 plains_request(struct plains *p, struct httpd_request *r, const char *path)
 {
-	struct plain_set *s = NULL;
-	const char *rest = "";
-	size_t i, n;
+	struct plain_set *s;
+	const char *rest;
+	size_t n;
 
-	for (i = 0; i < p->n && s == NULL; i++) {
-		n = p->set[i].name_len;
-		if (strncmp(path, p->set[i].name, n) == 0 &&
-		    (path[n] == '/' || path[n] == '\0')) {
-			s = &p->set[i];
-			rest = path[n] == '/' ? path + n + 1 : "";
-		}
-	}
-	if (s == NULL)
+	if ((s = plain_set_of(p, path, &rest)) == NULL)
 		return (false);
 	n = strlen(rest);
 	if (n == 0 || rest[n - 1] == '/')	/* a folder: no listings */

@@ -13,26 +13,19 @@
 #include "proto/check.h"
 
 #define	VERSION_MAGIC	0x76657273u
-#define	STRONG_S	60		/* between Last-Modified and Date */
 
 /* Of an answer without a body (RFC 9110, 15.4.5).  NULL: no memory. */
 static char *
 without_content(const char *fields)
 {
 	struct buf b = BUF_INIT(FIELDS_MAX);
-	char *text = NULL;
 	struct field f;
 
-	(void)buf_add(&b, "", 0);
 	while (fields_next(&fields, &f))
 		if (f.nlen < 8 || strncasecmp(f.name, "Content-", 8) != 0 ||
 		    field_is(&f, "Content-Location"))
-			(void)buf_addf(&b, "%.*s: %.*s\n", (int)f.nlen, f.name,
-			    (int)f.vlen, f.value);
-	if (!b.failed)
-		text = buf_take(&b, NULL);
-	buf_free(&b);
-	return (text);
+			fields_add(&b, &f);
+	return (fields_done(&b));
 }
 
 const char *
@@ -88,9 +81,6 @@ learn(struct version *v)
 	if ((v->fields = fields_end_to_end_response(fields)) == NULL ||
 	    (v->lean = without_content(v->fields)) == NULL)
 		return (-1);
-	/* RFC 9110, 8.8.2.2: of another second than the answer, by far. */
-	v->strong_time = v->fresh.last_modified >= 0 &&
-	    v->fresh.date - v->fresh.last_modified >= STRONG_S;
 	if ((p = strchr(v->fresh.etag, '"')) == NULL)
 		return (0);
 	/* Without W/ and quotes. */
@@ -122,6 +112,16 @@ make(struct object *o, unsigned status, char *fields, char *vary)
 	return (v);
 }
 
+/* When its answer was asked for and came. */
+static void
+stamp(struct version *v, const struct version_source *s)
+{
+
+	v->record.request_time = s->request_time;
+	v->record.response_time = s->response_time;
+	v->record.epoch = s->epoch;
+}
+
 struct version *
 version_new(struct object *o, const struct version_source *s)
 {
@@ -129,11 +129,8 @@ version_new(struct object *o, const struct version_source *s)
 
 	v = make(o, s->status, fields_stored(s->fields, s->response_time),
 	    strdup(s->vary != NULL ? s->vary : ""));
-	if (v != NULL) {
-		v->record.request_time = s->request_time;
-		v->record.response_time = s->response_time;
-		v->record.epoch = s->epoch;
-	}
+	if (v != NULL)
+		stamp(v, s);
 	return (v);
 }
 
@@ -149,9 +146,7 @@ version_confirm(const struct version *old, const struct version_source *s)
 		return (NULL);
 	v->record.digest = old->record.digest;
 	v->record.size = old->record.size;
-	v->record.request_time = s->request_time;
-	v->record.response_time = s->response_time;
-	v->record.epoch = s->epoch;
+	stamp(v, s);
 	v->keep = true;
 	atomic_store(&v->state, atomic_load(&old->state));
 	return (v);

@@ -409,8 +409,6 @@ pull_adopt(struct fill *fl, struct transfer *t)
 	pl->fill = fl;
 	pl->transfer = t;
 	pl->last = pl->end = fl->npiece;
-	if (fl->unstored != NULL && fill_plain_resumes(fl->plain))
-		pl->end = MIN(pl->end, unstored_end(fl->unstored, 0));
 	LIST_INSERT_HEAD(&fl->pulls, pl, link);
 	fl->npull++;
 	atomic_fetch_add(&fl->refs, 1);

@@ -144,13 +144,6 @@ state_release(void *p)
 	free(st);
 }
 
-static void
-wake(void *request)
-{
-
-	httpd_wake(request);
-}
-
 /* The request's state, made in its first call.  NULL: out of memory. */
 static struct state *
 state_get(struct edge_serve *e, struct httpd_request *r)
@@ -165,7 +158,7 @@ state_get(struct edge_serve *e, struct httpd_request *r)
 		return (NULL);
 	st->magic = STATE_MAGIC;
 	st->serve = e;
-	st->waiter.wake = st->curious.wake = st->coming.wake = wake;
+	st->waiter.wake = st->curious.wake = st->coming.wake = httpd_wake;
 	st->waiter.arg = st->curious.arg = st->coming.arg = r;
 	httpd_set_state(r, st, state_release);
 	return (st);

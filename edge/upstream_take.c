@@ -179,21 +179,12 @@ judge(struct transfer *t)
 	}
 }
 
-/* Without what may stand around the value. */
+/* Without its end. */
 static void
-keep_field(struct transfer *t, const char *line, size_t len)
+keep_line(struct transfer *t, const char *line, size_t len)
 {
-	const char *colon = memchr(line, ':', len);
 
-	if (colon == NULL)
-		return;			/* refused elsewhere */
-	(void)buf_add(&t->fields, line, (size_t)(colon + 1 - line));
-	(void)buf_adds(&t->fields, " ");
-	len -= (size_t)(colon + 1 - line);
-	for (line = colon + 1; len > 0 && (*line == ' ' || *line == '\t');
-	    line++)
-		len--;
-	while (len > 0 && memchr(" \t\r\n", line[len - 1], 4) != NULL)
+	while (len > 0 && (line[len - 1] == '\r' || line[len - 1] == '\n'))
 		len--;
 	(void)buf_add(&t->fields, line, len);
 	(void)buf_adds(&t->fields, "\n");
@@ -216,7 +207,7 @@ transfer_on_header(char *line, size_t size, size_t n, void *arg)
 		break;
 	case REPLY_FIELD:
 		if (t->w.plain != NULL)
-			keep_field(t, line, len);
+			keep_line(t, line, len);
 		break;
 	case REPLY_END:
 		judge(t);

@@ -107,7 +107,7 @@ void	 httpd_reply_status(struct httpd_request *r, unsigned status,
 	    unsigned retry_after);
 void	 httpd_wait(struct httpd_request *r);
 /* Any thread, any time before the request's state or body is released. */
-void	 httpd_wake(struct httpd_request *r);
+void	 httpd_wake(void *request);	/* as those who wake know it */
 void	 httpd_accept_body(struct httpd_request *r);
 /* True once the whole body was given to on_body(). */
 bool	 httpd_body_done(const struct httpd_request *r);

@@ -176,8 +176,9 @@ httpd_wait(struct httpd_request *r)
 }
 
 void
-httpd_wake(struct httpd_request *r)
+httpd_wake(void *request)
 {
+	struct httpd_request *r = request;
 
 	CHECK_OBJ(r, REQUEST_MAGIC);
 	conn_wake(&r->conn);

@@ -260,13 +260,6 @@ get_path(struct serve *s, struct httpd_request *r, const char *path)
 }
 
 static void
-wake_request(void *request)
-{
-
-	httpd_wake(request);
-}
-
-static void
 end_wait(void *wait)
 {
 	struct coder_wait *w = wait;
@@ -321,7 +314,7 @@ ask_coded(struct serve *s, struct httpd_request *r, const struct site_view *v,
 	if (coding == CODING_NONE)
 		return (NULL);
 	want.has_dictionary = coding == CODING_DCZ;
-	w = coder_ask(s->coder, &want, wake_request, r);
+	w = coder_ask(s->coder, &want, httpd_wake, r);
 	httpd_set_shared(r, w, end_wait);
 	return (w);
 }
