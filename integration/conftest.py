@@ -2,13 +2,11 @@
 """What the integration tests share: sandboxes of real daemons, trees to
 publish, and requests whose answers are checked to the byte."""
 import contextlib
-import getpass
 import hashlib
 import http.client
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -229,74 +227,6 @@ def alive(pid):
         return not os.path.isdir("/proc/1")
 
 
-@contextlib.contextmanager
-def plain_edges_below(folder):
-    """The same for edges that have plain sets only."""
-    edges = []
-
-    def start(*args, name="plain", **more):
-        edge = PlainEdge(folder / name, *args, **more)
-        edges.append(edge)
-        edge.start()
-        return edge
-
-    yield start
-    for edge in edges:
-        edge.end()
-    findings = [f for edge in edges for f in sanitizer_findings(edge)]
-    assert not findings, "\n".join(findings)
-
-
-class PlainEdge(Box):
-    """An edge without a master.  sets: dicts of the settings of sections set,
-    lists where one is given several times; options: {"section.key": value}."""
-
-    def __init__(self, path, *sets, options=None):
-        super().__init__(path)
-        os.makedirs(self.dir)
-        self.process = None
-        self.configure(*sets, options=options)
-
-    def configure(self, *sets, options=None):
-        given = {"user": getpass.getuser(), "state": self.path("state"),
-                 "http.listen": "127.0.0.1:0",
-                 "http.access-log": self.path("access.log"),
-                 "cache.dir": self.path("cache"), "cache.min-free": "0"}
-        given.update(options or {})
-        sections = {}
-        for key, value in given.items():
-            section, _, key = key.rpartition(".")
-            sections.setdefault(section, []).append((key, value))
-        text = "".join('%s = "%s"\n' % kv for kv in sections.pop("", []))
-        for name, keys in [*sections.items(),
-                           *(("set", s.items()) for s in sets)]:
-            text += name + "\n"
-            for key, value in keys:
-                for v in value if isinstance(value, list) else [value]:
-                    text += '    %s = "%s"\n' % (key, v)
-        with open(self.path("edge.conf"), "w") as f:
-            f.write(text)
-
-    def start(self):
-        """Sets base, which may be another after each start."""
-        before = self.log("edge").count(" ready ") \
-            if os.path.exists(self.path("edge.log")) else 0
-        self.process = self.spawn("edge")
-        until(lambda: self.log("edge").count(" ready ") > before or
-              self.process.poll() is not None)
-        assert self.process.poll() is None, self.log("edge")
-        self.base = "http://" + re.findall(r" ready http=(\S+)",
-                                           self.log("edge"))[-1]
-
-    def end(self):
-        """Exit status after TERM, or None when it did not run."""
-        if self.process is None:
-            return None
-        self.process.terminate()
-        process, self.process = self.process, None
-        return process.wait(timeout=60 * SLOW)
-
-
 def sanitizer_findings(box):
     marks = ("ERROR: AddressSanitizer", "runtime error:",
              "WARNING: ThreadSanitizer", "ERROR: LeakSanitizer",
@@ -338,13 +268,6 @@ def sandbox(tmp_path):
     """A function that makes sandboxes for one test."""
     with boxes_below(tmp_path) as make:
         yield make
-
-
-@pytest.fixture
-def plain_edge(tmp_path):
-    """A function that starts edges without a master; see plainedge.py."""
-    with plain_edges_below(tmp_path) as start:
-        yield start
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Edges whose sets are caches of other HTTP servers' trees, with no master."""
 import contextlib
+import getpass
 import http.client
 import importlib.machinery
 import importlib.util
@@ -8,6 +9,8 @@ import os
 import shutil
 import signal
 import subprocess
+
+import pytest
 
 from conftest import SANDBOX, SLOW, Box, get, sanitizer_findings, until
 
@@ -36,23 +39,27 @@ class Cut:
 
 class PlainEdge(Box):
     """An edge with nothing but plain sets.  sets: {name: {key: value or
-    list}}; options as for sandbox --edge-option."""
+    list}}; options as for sandbox --edge-option; name: None, it has none."""
 
-    def __init__(self, path, sets, *options):
+    def __init__(self, path, sets, *options, name="edge1"):
         super().__init__(path)
         os.makedirs(self.dir)
-        port = sandbox.free_port(set())
-        self.base = "http://127.0.0.1:%d" % port
-        user = subprocess.check_output(["id", "-un"], text=True).strip()
+        self.port = sandbox.free_port(set())
+        self.base = "http://127.0.0.1:%d" % self.port
+        self.name = name
+        self.process = None
+        self.configure(sets, *options)
+
+    def configure(self, sets, *options):
+        top = {} if self.name is None else {"name": self.name}
         sandbox.write_conf(self.path("edge1.conf"), sandbox.merged({
-            "": {"name": "edge1", "user": user,
+            "": {**top, "user": getpass.getuser(),
                  "state": self.path("state")},
-            "http": {"listen": "127.0.0.1:%d" % port,
+            "http": {"listen": "127.0.0.1:%d" % self.port,
                      "access-log": self.path("edge1-access.log")},
             "cache": {"dir": self.path("cache"), "min-free": "0"}},
             sandbox.settings("EDGE_KEYS", options)),
             [("set", {"name": name, **keys}) for name, keys in sets.items()])
-        self.process = None
 
     def start(self):
         self.process = self.spawn("edge1")
@@ -67,11 +74,13 @@ class PlainEdge(Box):
         return self
 
     def stop(self, sig=signal.SIGTERM):
-        if self.process is not None and self.process.poll() is None:
+        """The exit status, or None when it did not run."""
+        if self.process is None:
+            return None
+        if self.process.poll() is None:
             self.process.send_signal(sig)
-        if self.process is not None:
-            self.process.wait(40 * SLOW)
-        self.process = None
+        process, self.process = self.process, None
+        return process.wait(40 * SLOW)
 
     def restart(self, sig=signal.SIGTERM):
         self.stop(sig)
@@ -119,9 +128,9 @@ def plain_edges(folder):
     a sanitizer or a broken invariant is a failure."""
     edges = []
 
-    def make(sets, *options):
+    def make(sets, *options, **more):
         edges.append(PlainEdge(folder / ("edge-%d" % len(edges)), sets,
-                               *options))
+                               *options, **more))
         return edges[-1].start()
 
     try:
@@ -133,3 +142,10 @@ def plain_edges(folder):
     assert not findings, "\n".join(findings)
     for e in edges:
         shutil.rmtree(e.dir, ignore_errors=True)
+
+
+@pytest.fixture
+def edges(tmp_path):
+    """For tests to import."""
+    with plain_edges(tmp_path) as make:
+        yield make

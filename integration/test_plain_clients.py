@@ -16,18 +16,12 @@ import pytest
 import test_apt
 from conftest import make_tree, sha256, until
 from origin import OLD, Origin
-from plain import DAY, plain_edges
+from plain import DAY, edges                                # noqa: F401
 from test_tools import content, curl, run
 
 BIG = 100 * 1000 * 1000
 KEYRINGS = ["/usr/share/keyrings/debian-archive-keyring.gpg",
             "/usr/share/keyrings/ubuntu-archive-keyring.gpg"]
-
-
-@pytest.fixture
-def edges(tmp_path):
-    with plain_edges(tmp_path) as make:
-        yield make
 
 
 @pytest.fixture

@@ -6,30 +6,31 @@ import subprocess
 
 import pytest
 
-from conftest import HERE, PlainEdge, get, until
+from conftest import HERE, get, until
+from plain import PlainEdge, edges                           # noqa: F401
 
 EDGE = os.path.join(os.path.dirname(HERE), "edge", "pkgcast-edge")
 
-NOWHERE = {"name": "debian", "plain": "http://127.0.0.1:1/debian"}
+NOWHERE = {"debian": {"plain": "http://127.0.0.1:1/debian"}}
 
 
 @pytest.mark.quick
-def test_an_edge_needs_no_master(plain_edge):
-    edge = plain_edge(NOWHERE)
-    assert " name=- sets=0 plain=1 link=no" in edge.log("edge")
+def test_an_edge_needs_no_master(edges):
+    edge = edges(NOWHERE, name=None)
+    assert " name=- sets=0 plain=1 link=no" in edge.log("edge1")
     status = edge.status(edge.base)
     assert status["name"] is None and status["sets"] == []
     assert status["upstreams"] == [] and status["poll"]["polls"] == 0
     assert get(edge.base, "/.pkgcast/metrics").status == 200
     a = get(edge.base, "/.pkgcast/heads")
     assert a.status == 200 and a.body == b"" and "stale" not in a.cache_status
-    assert edge.end() == 0
+    assert edge.stop() == 0
 
 
-def test_what_it_does_not_have_is_not_found(plain_edge):
+def test_what_it_does_not_have_is_not_found(edges):
     """It is no guess, as with published sets before a first word of the
     master, and nobody is waited for."""
-    edge = plain_edge(NOWHERE, options={"stale": "refuse"})
+    edge = edges(NOWHERE, "stale=refuse")
     for path in ("/", "/other", "/other/Release", "/other/@1/Release",
                  "/.pkgcast/blob/" + 64 * "0", "/.pkgcast/head/" + 64 * "0",
                  "/.pkgcast/else"):
@@ -38,19 +39,19 @@ def test_what_it_does_not_have_is_not_found(plain_edge):
         assert "stale" not in a.cache_status
 
 
-def test_it_follows_nobody_after_hup_either(plain_edge):
-    edge = plain_edge(NOWHERE)
-    edge.configure({**NOWHERE, "poll": "60"}, options={"poll": "1"})
+def test_it_follows_nobody_after_hup_either(edges):
+    edge = edges(NOWHERE)
+    edge.configure({"debian": {**NOWHERE["debian"], "poll": "60"}}, "poll=1")
     edge.process.send_signal(1)
-    until(lambda: "configuration read again" in edge.log("edge"))
-    assert "restart needed for: set.poll" in edge.log("edge")
+    until(lambda: "configuration read again" in edge.log("edge1"))
+    assert "restart needed for: set.poll" in edge.log("edge1")
     assert get(edge.base, "/other/x", timeout=2).status == 404
     assert edge.status(edge.base)["poll"]["polls"] == 0
-    assert edge.end() == 0
+    assert edge.stop() == 0
 
 
 def test_what_was_published_is_gone_when_nothing_says_so_any_more(
-        sandbox, plain_edge, tmp_path):
+        sandbox, edges, tmp_path):
     """An edge that had published sets, with the same folders."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "a.txt").write_text("a")
@@ -60,24 +61,24 @@ def test_what_was_published_is_gone_when_nothing_says_so_any_more(
     box.kill("edge1")
     state = box.path("edge1", "state")
     assert os.path.isdir(os.path.join(state, "heads"))
-    edge = plain_edge(NOWHERE, options={
-        "state": state, "cache.dir": box.path("edge1", "cache")})
+    edge = edges(NOWHERE, "state=" + state,
+                 "cache.dir=" + box.path("edge1", "cache"))
     assert edge.status(edge.base)["sets"] == []
     assert get(edge.base, "/demo/a.txt", timeout=2).status == 404
-    assert edge.end() == 0
+    assert edge.stop() == 0
     box.start("edge1")
     assert get(box.edges[0], "/demo/a.txt").body == b"a"
 
 
 def mark(edge, name, *options):
-    p = subprocess.run([EDGE, "-f", edge.path("edge.conf"), *options, "mark",
+    p = subprocess.run([EDGE, "-f", edge.path("edge1.conf"), *options, "mark",
                         name], capture_output=True, text=True, timeout=60)
     return p.returncode, p.stdout, p.stderr
 
 
 @pytest.mark.quick
-def test_marking_asks_the_edge_that_runs(plain_edge):
-    edge = plain_edge(NOWHERE)
+def test_marking_asks_the_edge_that_runs(edges):
+    edge = edges(NOWHERE)
     control = edge.path("state", "control")
     assert stat.S_IMODE(os.stat(control).st_mode) == 0o600
     assert mark(edge, "debian") == (
@@ -98,15 +99,14 @@ def test_marking_asks_the_edge_that_runs(plain_edge):
     assert mark(edge, "other") == unknown
     assert mark(edge, "debian") == (
         0, "debian is marked, for the 2. time\n", "")
-    assert edge.end() == 0
+    assert edge.stop() == 0
     assert not os.path.exists(control)
     assert mark(edge, "debian") == nobody
 
 
 def test_a_state_folder_whose_path_is_too_long_is_said_at_once(tmp_path):
-    edge = PlainEdge(tmp_path / "plain", NOWHERE, options={
-        "state": "/tmp/" + "x" * 100})
-    p = subprocess.run([EDGE, "-t", "-f", edge.path("edge.conf")],
+    edge = PlainEdge(tmp_path / "plain", NOWHERE, "state=/tmp/" + "x" * 100)
+    p = subprocess.run([EDGE, "-t", "-f", edge.path("edge1.conf")],
                        capture_output=True, text=True, timeout=60)
     assert p.returncode == 2
     assert 'the path of "state" is too long for the control socket' in p.stderr

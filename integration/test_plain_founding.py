@@ -16,18 +16,12 @@ import pytest
 
 from conftest import SLOW, get, make_tree, sha256, until
 from origin import OLD, Origin
-from plain import DAY, plain_edges
+from plain import DAY, edges                                # noqa: F401
 
 PIECE = 262144
 FILES = {"All/p%02d.pkg" % i: ("package %d" % i).encode() * (100 + i)
          for i in range(20)}
 META = b"version = 2;\n"
-
-
-@pytest.fixture
-def edges(tmp_path):
-    with plain_edges(tmp_path) as make:
-        yield make
 
 
 @pytest.fixture
