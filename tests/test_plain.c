@@ -194,17 +194,9 @@ get(const char *target, const char *fields, int status, const char *body,
     const char *name, char value[512])
 {
 	struct web_answer a;
-	char text[512];
-	struct web w;
 
-	web_open(&w, port);
-	(void)snprintf(text, sizeof(text),
-	    "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", target, fields);
-	web_sends(&w, text);
-	web_read(&w, &a, false);
-	web_close(&w);
+	web_get(port, target, fields, &a);
 	assert_int_equal(a.status, status);
-	assert_true(a.complete);
 	assert_int_equal(a.len, strlen(body));
 	assert_memory_equal(a.body, body, a.len);
 	if (name != NULL && web_field(&a, name, value) == NULL)

@@ -187,4 +187,21 @@ web_at_end(struct web *w)
 	return (w->len == 0 && web_more(w) == 0);
 }
 
+/* GET of target with these field lines ("": none), on a connection of its own; the
+ * body is whole. */
+static inline void
+web_get(int port, const char *target, const char *fields, struct web_answer *a)
+{
+	char text[512];
+	struct web w;
+
+	web_open(&w, port);
+	(void)snprintf(text, sizeof(text),
+	    "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", target, fields);
+	web_sends(&w, text);
+	web_read(&w, a, false);
+	web_close(&w);
+	assert_true(a->complete);
+}
+
 #endif
