@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """An edge that has no master: it starts and answers with plain sets alone."""
+import http.server
 import os
+import ssl
 import stat
 import subprocess
+import threading
 
 import pytest
 
@@ -116,3 +119,36 @@ def test_without_plain_sets_there_is_no_control_socket(sandbox):
     box = sandbox("--edges", "1")
     assert os.path.exists(box.path("edge1", "state", "lock"))
     assert not os.path.exists(box.path("edge1", "state", "control"))
+
+
+def test_https_with_a_certificate_that_nobody_vouches_for(edges, tmp_path):
+    """Not a byte is taken from such a server."""
+    names = [str(tmp_path / n) for n in ("key.pem", "cert.pem")]
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes",
+                    "-keyout", names[0], "-out", names[1], "-days", "2",
+                    "-subj", "/CN=localhost", "-addext",
+                    "subjectAltName=DNS:localhost"],
+                   check=True, capture_output=True)
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(names[1], names[0])
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    # A client that turns away at the handshake is an error of accept().
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        edge = edges({"s": {"plain": "https://localhost:%d" %
+                            server.server_port}})
+        a = edge.get("/s/file")
+        assert (a.status, a.body) == (503, b"")
+        assert "certificate" in edge.log("edge1")
+        assert asked == []
+    finally:
+        server.shutdown()
+        server.server_close()
