@@ -62,16 +62,22 @@ class PlainEdge(Box):
             [("set", {"name": name, **keys}) for name, keys in sets.items()])
 
     def start(self):
+        """Until it has said that it is ready: it answers before that, while
+        the control socket and the polls are still to come."""
+        before = self.ready_lines()
         self.process = self.spawn("edge1")
 
         def up():
             assert self.process.poll() is None, self.log("edge1")[-3000:]
-            try:
-                return self.status(self.base)
-            except (OSError, http.client.HTTPException):
-                return None
+            return self.ready_lines() > before
         until(up, 20)
         return self
+
+    def ready_lines(self):
+        try:
+            return self.log("edge1").count(" ready ")
+        except FileNotFoundError:
+            return 0
 
     def stop(self, sig=signal.SIGTERM):
         """The exit status, or None when it did not run."""
