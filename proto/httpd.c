@@ -13,6 +13,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -46,6 +47,7 @@ struct httpd {
 	struct conn_table	*table;
 	size_t			 n;
 	struct MHD_Daemon	**daemon;
+	int			*fd;		/* its listening socket */
 	_Atomic uint64_t	 requests, connections, refused, bytes;
 	atomic_uint		 stop_s;
 };
@@ -314,7 +316,7 @@ static void library_log(void *arg, const char *fmt, va_list ap)
     __attribute__((format(printf, 2, 0)));
 
 /* What the library says whenever a client goes away, is cut, or sends what
- * cannot be parsed. */
+ * cannot be parsed, or its socket was closed (close_sockets()). */
 static bool
 is_routine(const char *message)
 {
@@ -326,6 +328,7 @@ is_routine(const char *message)
 		"Not enough memory in pool", "Connection was closed by remote",
 		"The request line", "The NUL character",
 		"Too many meaningless",
+		"Error accepting connection: Socket operation on non-socket",
 	};
 	size_t i;
 
@@ -482,11 +485,13 @@ httpd_start(const struct httpd_conf *c, int *fds, size_t n)
 	h->n = n;
 	atomic_init(&h->stop_s, c->stop_s);
 	if ((h->daemon = calloc(n, sizeof(struct MHD_Daemon *))) == NULL ||
+	    (h->fd = calloc(n, sizeof(*h->fd))) == NULL ||
 	    (h->table = conn_table_new(&limits, &library)) == NULL)
 		goto fail;
 	for (i = 0; i < n; i++) {
 		if ((h->daemon[i] = daemon_start(h, fds[i])) == NULL)
 			goto fail;
+		h->fd[i] = fds[i];
 		fds[i] = -1;
 	}
 	return (h);
@@ -521,35 +526,52 @@ end_connections(struct httpd *h)
 	} while (conn_table_n(h->table) > 0 && clock_boot_ms() < until);
 }
 
+/*
+ * Nobody new is let in.  The library would have us call MHD_quiesce_daemon(), but
+ * where it uses epoll, that and the thread that waits both take the socket out
+ * of the set, and who comes second aborts the process (seen in 0.9.75).  So the
+ * sockets are closed, and what the library waits for under their numbers is the
+ * end of a pipe, which stays silent while its other end, returned here, is open.
+ */
+static int
+close_sockets(struct httpd *h)
+{
+	int silent[2];
+	size_t i;
+
+	if (pipe2(silent, O_CLOEXEC) == -1) {
+		log_err("connections are let in until the end: %s",
+		    strerror(errno));
+		return (-1);
+	}
+	for (i = 0; i < h->n; i++)
+		if (h->daemon[i] != NULL)
+			(void)dup3(silent[0], h->fd[i], O_CLOEXEC);
+	fd_close(&silent[0]);
+	return (silent[1]);
+}
+
 void
 httpd_stop(struct httpd **hp)
 {
 	struct httpd *h = *hp;
+	int silent = -1;
 	size_t i;
-	int *fds;
 
 	if (h == NULL)
 		return;
 	CHECK_OBJ(h, HTTPD_MAGIC);
 	*hp = NULL;
-	/* The sockets must stay open until the library has stopped. */
-	if ((fds = calloc(h->n, sizeof(*fds))) != NULL)
-		for (i = 0; i < h->n; i++) {
-			fds[i] = h->daemon == NULL || h->daemon[i] == NULL ?
-			    -1 : MHD_quiesce_daemon(h->daemon[i]);
-			if (fds[i] != -1)
-				(void)shutdown(fds[i], SHUT_RDWR);
-		}
-	if (h->table != NULL)
+	if (h->table != NULL) {
+		silent = close_sockets(h);
 		end_connections(h);
-	for (i = 0; h->daemon != NULL && i < h->n; i++) {
+	}
+	for (i = 0; h->daemon != NULL && i < h->n; i++)
 		if (h->daemon[i] != NULL)
 			MHD_stop_daemon(h->daemon[i]);
-		if (fds != NULL)
-			fd_close(&fds[i]);
-	}
+	fd_close(&silent);
 	conn_table_destroy(&h->table);
-	free(fds);
+	free(h->fd);
 	free(h->daemon);
 	explicit_bzero(h, sizeof(*h));
 	free(h);

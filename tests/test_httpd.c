@@ -24,6 +24,8 @@
 #define	STREAMS		24
 #define	STREAM_STEP	611		/* bytes that each wake brings */
 #define	UPLOAD		3000000
+#define	CROWD		6		/* clients that come and go */
+#define	STOPS		50		/* meanwhile */
 
 static struct httpd *server;
 static int port;
@@ -1100,6 +1102,52 @@ finishes_running_answers_when_stopped(void **state)
 	web_close(&w);
 }
 
+/* Clients that come and go, at a port that changes; 0: no more. */
+static void *
+crowd(void *arg)
+{
+	static const char request[] = "GET /mem HTTP/1.1\r\nHost: x\r\n\r\n";
+	struct sockaddr_in sin = { .sin_family = AF_INET };
+	atomic_int *at = arg;
+	char got[256];
+	int fd, to;
+
+	sin.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	while ((to = atomic_load(at)) != 0) {
+		sin.sin_port = htons((uint16_t)to);
+		fd = socket(AF_INET, SOCK_STREAM, 0);
+		if (connect(fd, (struct sockaddr *)&sin, sizeof(sin)) == 0 &&
+		    send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) > 0)
+			(void)recv(fd, got, sizeof(got), 0);
+		(void)close(fd);
+	}
+	return (NULL);
+}
+
+static void
+stops_among_clients(void **state)
+{
+	pthread_t client[CROWD];
+	struct httpd *h;
+	atomic_int now;
+	int i, at;
+
+	(void)state;
+	atomic_init(&now, port);
+	for (i = 0; i < CROWD; i++)
+		assert_int_equal(pthread_create(&client[i], NULL, crowd, &now),
+		    0);
+	for (i = 0; i < STOPS; i++) {
+		h = start(hasty, &at);
+		atomic_store(&now, at);
+		wait_for(&handled, atomic_load(&handled) + CROWD);
+		httpd_stop(&h);
+	}
+	atomic_store(&now, 0);
+	for (i = 0; i < CROWD; i++)
+		(void)pthread_join(client[i], NULL);
+}
+
 static void
 listens(void **state)
 {
@@ -1181,6 +1229,7 @@ main(void)
 		cmocka_unit_test(cuts_a_reader_that_stands_still),
 		cmocka_unit_test(stops_while_requests_wait),
 		cmocka_unit_test(finishes_running_answers_when_stopped),
+		cmocka_unit_test(stops_among_clients),
 		cmocka_unit_test(listens),
 	};
 	pthread_t filler;
