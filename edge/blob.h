@@ -124,10 +124,12 @@ void		 blob_store_stats(struct blob_store *s, struct blob_stats *st);
  * open: evicts to make room; *fresh tells that it holds nothing.  Returns the
  * descriptor or -1: ENOSPC (also: larger than may be had), EEXIST (complete
  * meanwhile), EBUSY (open).
- * room: more room after a write that failed with ENOSPC; -1: none to be had.
+ * write: a full disk gets one more try after others made room.
  * commit: syncs and renames; the descriptor stays the caller's.
  * commit_as: the same for content whose digest was not known before; d names it
  * no more.  It may be there already.
+ * whole: content that was in memory until now and is verified, in one step; it may
+ * be there already.  -1: as open and commit.
  * close: not completed; keep it for later, or remove it.
  * reopen: a complete blob, not all of which is what it should be, becomes a
  * partial file that is open; fd, which is open for reading, is open for writing
@@ -136,12 +138,15 @@ void		 blob_store_stats(struct blob_store *s, struct blob_stats *st);
  */
 int		 blob_partial_open(struct blob_store *s,
 		    const struct digest *d, uint64_t size, bool *fresh);
-int		 blob_partial_room(struct blob_store *s, uint64_t bytes);
+int		 blob_partial_write(struct blob_store *s, int fd, const void *p,
+		    size_t len, uint64_t off);
 int		 blob_partial_commit(struct blob_store *s,
 		    const struct digest *d, int fd);
 int		 blob_partial_commit_as(struct blob_store *s,
 		    const struct digest *d, const struct digest *content,
 		    int fd);
+int		 blob_partial_whole(struct blob_store *s,
+		    const struct digest *content, const void *p, size_t len);
 int		 blob_partial_reopen(struct blob *b, int fd);
 void		 blob_partial_close(struct blob_store *s,
 		    const struct digest *d, bool keep);

@@ -49,11 +49,11 @@ begin(struct blob_store *s, const struct digest *d, uint64_t size,
 }
 
 static int
-create_partial(struct blob_store *s, const char *name)
+create_partial(struct blob_store *s, const char *name, int flags)
 {
-	const int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
 	int fd;
 
+	flags |= O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
 	if ((fd = openat(s->partials, name, flags, 0644)) == -1 &&
 	    errno == ENOENT && blob_folders_renew(s) == 0)
 		fd = openat(s->partials, name, flags, 0644);
@@ -77,7 +77,7 @@ blob_partial_open(struct blob_store *s, const struct digest *d, uint64_t size,
 	room = evict_room(s, size - held);
 	(void)pthread_mutex_unlock(&s->lock);
 	if (room == 0)
-		fd = create_partial(s, digest_hex(d, hex));
+		fd = create_partial(s, digest_hex(d, hex), 0);
 	e = errno;
 	if (fd != -1 && fstat(fd, &st) == 0 && ((uint64_t)st.st_size <= size ||
 	    ftruncate(fd, (off_t)size) == 0)) {
@@ -105,8 +105,9 @@ blob_partial_have(struct blob_store *s, const struct digest *d)
 	return (have);
 }
 
-int
-blob_partial_room(struct blob_store *s, uint64_t bytes)
+/* Evicts so much more, whatever the budget says. */
+static int
+more_room(struct blob_store *s, uint64_t bytes)
 {
 	int ret;
 
@@ -116,13 +117,28 @@ blob_partial_room(struct blob_store *s, uint64_t bytes)
 	return (ret);
 }
 
+int
+blob_partial_write(struct blob_store *s, int fd, const void *p, size_t len,
+    uint64_t off)
+{
+
+	if (fd_pwrite_all(fd, p, len, (off_t)off) == 0)
+		return (0);
+	return ((errno == ENOSPC || errno == EDQUOT) &&
+	    more_room(s, len) == 0 ?
+	    fd_pwrite_all(fd, p, len, (off_t)off) : -1);
+}
+
 /* From partial/ to blob/, there under that name. */
 static int
 move_partial(const struct blob_store *s, const char *hex, const char *name)
 {
 	char aa[3] = { name[0], name[1], '\0' };
 
-	if (mkdirat(s->blobs, aa, 0755) == -1 && errno != EEXIST)
+	if (renameat(s->partials, hex, s->blobs, name) == 0)
+		return (0);
+	if (errno != ENOENT ||
+	    (mkdirat(s->blobs, aa, 0755) == -1 && errno != EEXIST))
 		return (-1);
 	return (renameat(s->partials, hex, s->blobs, name));
 }
@@ -160,8 +176,8 @@ blob_partial_commit(struct blob_store *s, const struct digest *d, int fd)
 }
 
 /*
- * A place in the table for content that is on its way there.  *there: it is there
- * already.  NULL, else: errno.  Store locked.
+ * A place in the table for content that is complete, and on its way there.  *there:
+ * it is there already.  NULL, else: errno.  Store locked.
  */
 static struct blob *
 take_place(struct blob_store *s, const struct digest *content, uint64_t size,
@@ -171,9 +187,9 @@ take_place(struct blob_store *s, const struct digest *content, uint64_t size,
 
 	*there = false;
 	while ((b = table_find(s, content)) != NULL) {
-		/* Without a charge: by another of the same content, at once. */
+		/* By another of the same content it comes at once. */
 		if (b->queue == Q_GOING ||
-		    (b->queue == Q_FILLING && b->charge == 0))
+		    (b->queue == Q_FILLING && b->coming))
 			(void)pthread_cond_wait(&s->changed, &s->lock);
 		else if (b->queue == Q_IDLE)
 			table_discard(b);
@@ -187,6 +203,8 @@ take_place(struct blob_store *s, const struct digest *content, uint64_t size,
 	}
 	if ((b = table_add(s, content, Q_FILLING, size, 0)) == NULL)
 		errno = ENOMEM;
+	else
+		b->coming = true;
 	return (b);
 }
 
@@ -218,6 +236,57 @@ blob_partial_commit_as(struct blob_store *s, const struct digest *d,
 		blob_set_checked(to);
 		table_move(to, Q_NAMED, from->charge);
 		table_discard(from);
+	}
+	(void)pthread_cond_broadcast(&s->changed);
+	(void)pthread_mutex_unlock(&s->lock);
+	errno = e;
+	return (ret);
+}
+
+static int
+write_whole(struct blob_store *s, const struct digest *d, const void *p,
+    size_t len)
+{
+	char name[BLOB_NAME];
+	int fd, ret, e;
+
+	(void)table_name(d, name);
+	if ((fd = create_partial(s, name + 3, O_TRUNC)) == -1)
+		return (-1);
+	ret = blob_partial_write(s, fd, p, len, 0);
+	if (ret == 0)
+		ret = sync_and_move(s, name + 3, name, fd);
+	e = errno;
+	fd_close(&fd);
+	errno = e;
+	return (ret);
+}
+
+int
+blob_partial_whole(struct blob_store *s, const struct digest *content,
+    const void *p, size_t len)
+{
+	struct blob *b;
+	bool there;
+	int ret, e;
+
+	(void)pthread_mutex_lock(&s->lock);
+	if ((b = take_place(s, content, len, &there)) == NULL) {
+		(void)pthread_mutex_unlock(&s->lock);
+		return (there ? 0 : -1);
+	}
+	table_move(b, Q_FILLING, len);
+	ret = evict_room(s, len);
+	(void)pthread_mutex_unlock(&s->lock);
+	if (ret == 0)
+		ret = write_whole(s, content, p, len);
+	e = errno;
+	(void)pthread_mutex_lock(&s->lock);
+	if (ret == -1)
+		table_discard(b);
+	else {
+		blob_set_checked(b);
+		table_move(b, Q_NAMED, b->charge);
 	}
 	(void)pthread_cond_broadcast(&s->changed);
 	(void)pthread_mutex_unlock(&s->lock);

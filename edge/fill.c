@@ -26,6 +26,7 @@
 #define	BUCKETS		256u		/* by the digest's first byte */
 #define	WARN_BURST	20
 #define	UNSTORED_MS	10000		/* then the store is tried again */
+#define	HOLD_MAX	(64u << 20)	/* bytes of fills in memory, at once */
 
 TAILQ_HEAD(fill_queue, fill);
 
@@ -42,6 +43,7 @@ struct fills {
 	unsigned	 max_clients;	/* of one fill */
 	atomic_bool	 finish;	/* without clients, too */
 	atomic_uint	 nunstored;	/* of running; they count no more */
+	_Atomic uint64_t held;		/* bytes of those in memory */
 	bool		 stopping;	/* later fills fail */
 	bool		 quit;		/* workers end */
 	uint64_t	 started, done, failed, unstored, left;
@@ -49,7 +51,7 @@ struct fills {
 	unsigned	 nworker;
 };
 
-static struct log_limit fail_limit, store_limit, unstored_limit;
+static struct log_limit fail_limit, store_limit, unstored_limit, room_limit;
 
 struct upstreams *
 fill_upstreams(const struct fill *fl)
@@ -125,6 +127,9 @@ fill_unref(struct fill *fl)
 	CHECK_OBJ(fl, FILL_MAGIC);
 	CHECK(fl->nreader == 0 && LIST_EMPTY(&fl->pulls));
 	unstored_destroy(&fl->unstored);
+	if (fl->in_memory)
+		atomic_fetch_sub(&fl->fills->held, fl->size);
+	free(fl->bytes);
 	fill_plain_destroy(&fl->plain);
 	fd_close(&fl->fd);
 	(void)pthread_mutex_destroy(&fl->lock);
@@ -148,6 +153,36 @@ fill_name(const struct fill *fl, char out[FILL_NAME])
 		(void)snprintf(out, FILL_NAME, "digest=%s",
 		    digest_hex(&fl->digest, hex));
 	return (out);
+}
+
+bool
+fill_hold(struct fill *fl)
+{
+	struct fills *f = fl->fills;
+
+	CHECK(fl->fd == -1 && fl->npull <= 1 && !fl->in_memory);
+	if (fl->size > CHUNK_SIZE)
+		return (false);
+	if (atomic_fetch_add(&f->held, fl->size) + fl->size > HOLD_MAX) {
+		atomic_fetch_sub(&f->held, fl->size);
+		return (false);
+	}
+	(void)pthread_mutex_lock(&fl->lock);
+	fl->in_memory = true;
+	(void)pthread_mutex_unlock(&fl->lock);
+	return (true);
+}
+
+void
+fill_not_stored(const struct fill *fl)
+{
+	char name[FILL_NAME];
+	int e = errno;
+
+	if (log_allowed(&room_limit, 1))
+		log_err("fill %s size=%" PRIu64 " cannot be stored: %s%s",
+		    fill_name(fl, name), fl->size, strerror(e), e == ENOSPC ?
+		    " (see cache-size and min-free)" : "");
 }
 
 void
@@ -180,6 +215,7 @@ fill_unstore(struct fill *fl)
 	struct fills *f = fl->fills;
 	struct pull *pl;
 
+	CHECK(!fl->in_memory);
 	if (fl->unstored != NULL)
 		return (true);
 	/* What is verified as a whole only must be somewhere until then. */
@@ -260,6 +296,20 @@ fill_leave(struct fill *fl)
 	fill_hand_on(fl);
 }
 
+/*
+ * A fill that waits may be opened now; the worker that calls this looks for one
+ * itself, when it has nothing to end.  Locked.
+ */
+static void
+made_room(struct fills *f)
+{
+
+	if (f->quit)
+		(void)pthread_cond_broadcast(&f->work);
+	else if (!TAILQ_EMPTY(&f->opens))
+		(void)pthread_cond_signal(&f->work);
+}
+
 /* The last thing of a fill: out of the table.  In a worker. */
 static void
 retire(struct fill *fl)
@@ -276,7 +326,8 @@ retire(struct fill *fl)
 	else if (!fl->over)
 		outcome = &f->failed;
 	else
-		outcome = fl->unstored != NULL ? &f->unstored : &f->left;
+		outcome = fl->unstored != NULL || fl->bytes != NULL ?
+		    &f->unstored : &f->left;
 	(void)pthread_mutex_unlock(&fl->lock);
 	if (fl->plain != NULL)
 		fill_plain_end(fl->plain);
@@ -286,7 +337,7 @@ retire(struct fill *fl)
 		(*outcome)++;
 	if (fl->counted)
 		f->running--;
-	(void)pthread_cond_broadcast(&f->work);
+	made_room(f);
 	(void)pthread_mutex_unlock(&f->lock);
 	(void)pthread_mutex_lock(&fl->lock);
 	fill_leave(fl);
@@ -307,7 +358,7 @@ give_back(struct fill *fl)
 	fl->partial = fl->ending = false;
 	fill_leave(fl);
 	(void)pthread_mutex_lock(&f->lock);
-	(void)pthread_cond_broadcast(&f->work);
+	made_room(f);
 	(void)pthread_mutex_unlock(&f->lock);
 }
 
@@ -324,6 +375,27 @@ go_on_unstored(struct fill *fl)
 	if (ok)
 		give_back(fl);
 	return (ok);
+}
+
+/* All of it into the store. */
+static bool
+commit(struct fill *fl)
+{
+	struct blob_store *s = fl->fills->store;
+
+	if (!fl->in_memory) {
+		if (blob_partial_commit(s, &fl->digest, fl->fd) == 0)
+			return (true);
+		if (log_allowed(&store_limit, WARN_BURST))
+			log_err("fill cannot store a finished file: %s",
+			    strerror(errno));
+	} else {
+		if (blob_partial_whole(s, &fl->digest, fl->bytes,
+		    fl->size) == 0)
+			return (true);
+		fill_not_stored(fl);
+	}
+	return (false);
 }
 
 /* Commits, or gives the partial file back.  In a worker. */
@@ -349,26 +421,26 @@ end_fill(struct fill *fl)
 	partial = fl->partial;
 	(void)pthread_mutex_unlock(&fl->lock);
 	/* What nobody can be asked for again need not be in the store. */
-	if (written && ok && partial && fl->plain != NULL) {
-		(void)fill_plain_commit(fl);
-		partial = false;
-	}
-	if (written && ok && partial &&
-	    blob_partial_commit(s, &fl->digest, fl->fd) == -1) {
-		if (log_allowed(&store_limit, WARN_BURST))
-			log_err("fill cannot store a finished file: %s",
-			    strerror(errno));
-		ok = keep = false;
-		if (go_on_unstored(fl))
-			return;
+	if (written && ok && (partial || fl->in_memory)) {
+		if (fl->plain != NULL) {
+			(void)fill_plain_commit(fl);
+			partial = false;
+		} else if (!commit(fl)) {
+			ok = keep = false;
+			/* What is in memory needs no other place. */
+			if (!fl->in_memory && go_on_unstored(fl))
+				return;
+		}
 	}
 	if (partial && !(written && ok))
 		blob_partial_close(s, &fl->digest, keep);
 	(void)pthread_mutex_lock(&fl->lock);
 	if (written)
 		fl->stage = ok ? STAGE_DONE : STAGE_FAILED;
-	if (!ok)
+	if (!ok && !fl->in_memory)
 		forget_pieces(fl);
+	if (!ok && fl->in_memory)
+		fl->over = true;
 	fl->partial = false;
 	spoiled = ok && fl->spoiled;
 	(void)pthread_mutex_unlock(&fl->lock);

@@ -18,8 +18,6 @@
 
 #define	CHECK_BUFFER	CHUNK_SIZE
 
-static struct log_limit room_limit;
-
 static bool
 file_has(const struct fill *fl, size_t piece, void *buf)
 {
@@ -189,18 +187,12 @@ open_complete(struct fill *fl)
 static bool
 open_partial(struct fill *fl)
 {
-	char name[FILL_NAME];
 	bool fresh;
 	int fd;
 
 	if ((fd = blob_partial_open(fills_store(fl->fills), &fl->digest,
 	    fl->size, &fresh)) == -1) {
-		if (log_allowed(&room_limit, 1))
-			log_err("fill %s size=%" PRIu64
-			    " cannot be stored: %s%s",
-			    fill_name(fl, name), fl->size,
-			    strerror(errno), errno == ENOSPC ?
-			    " (see cache-size and min-free)" : "");
+		fill_not_stored(fl);
 		return (false);
 	}
 	(void)pthread_mutex_lock(&fl->lock);
@@ -234,7 +226,8 @@ fill_open_file(struct fill *fl)
 	opened = fl->plain == NULL ? open_complete(fl) : OPENED_NOTHING;
 	if (fl->local && opened != OPENED)
 		return ("the store has no good one, and no upstream is asked");
-	if (opened == OPENED || (opened == OPENED_NOTHING && open_partial(fl)))
+	if (opened == OPENED || (opened == OPENED_NOTHING &&
+	    (fill_hold(fl) || open_partial(fl))))
 		return (NULL);
 	(void)pthread_mutex_lock(&fl->lock);
 	ok = fill_unstore(fl);

@@ -90,8 +90,17 @@ fill_plain_commit(struct fill *fl)
 	struct plain_part *p = fl->plain;
 	struct blob_store *s = fills_store(fl->fills);
 
+	if (fl->in_memory && p->keep) {
+		digest_of(&p->content, fl->bytes, fl->size);
+		p->is_stored = blob_partial_whole(s, &p->content, fl->bytes,
+		    fl->size) == 0;
+		if (!p->is_stored)
+			fill_not_stored(fl);
+		return (p->is_stored);
+	}
 	if (!p->keep) {
-		blob_partial_close(s, &fl->digest, false);
+		if (!fl->in_memory)
+			blob_partial_close(s, &fl->digest, false);
 		return (true);
 	}
 	if (digest_of_file(&p->content, fl->fd, fl->size) == -1 ||

@@ -55,19 +55,13 @@ unmark(struct fill *fl, size_t piece)
 	fl->low = MIN(fl->low, piece);
 }
 
-/*
- * Verified bytes to disk.  A full disk gets one more try after others made
- * room.
- */
+/* Verified bytes to disk. */
 static int
 write_piece(struct fill *fl, const void *p, size_t len, uint64_t off)
 {
 
-	if (fd_pwrite_all(fl->fd, p, len, (off_t)off) == 0)
-		return (0);
-	if ((errno == ENOSPC || errno == EDQUOT) &&
-	    blob_partial_room(fills_store(fl->fills), len) == 0 &&
-	    fd_pwrite_all(fl->fd, p, len, (off_t)off) == 0)
+	if (blob_partial_write(fills_store(fl->fills), fl->fd, p, len,
+	    off) == 0)
 		return (0);
 	if (log_allowed(&write_limit, WARN_BURST))
 		log_err("fill cannot write to the cache: %s", strerror(errno));
@@ -103,6 +97,16 @@ keep_unstored(struct pull *pl)
 	}
 }
 
+/* The only piece.  Fill locked. */
+static void
+keep_in_memory(struct pull *pl)
+{
+
+	CHECK(pl->next == 0 && pl->fill->bytes == NULL);
+	pl->fill->bytes = pl->buf;
+	pl->buf = NULL;
+}
+
 /* Piece `next` is complete: makes it readable. */
 static enum transfer_more
 piece_done(struct pull *pl)
@@ -116,13 +120,15 @@ piece_done(struct pull *pl)
 	(void)pthread_mutex_lock(&fl->lock);
 	stored = fl->unstored == NULL;
 	(void)pthread_mutex_unlock(&fl->lock);
-	if (stored && pl->sha == NULL)
+	if (stored && pl->sha == NULL && !fl->in_memory)
 		stored = write_piece(fl, pl->buf, pl->len,
 		    pl->next * fl->unit) == 0;
 	(void)pthread_mutex_lock(&fl->lock);
 	/* Others may have found the store failing meanwhile. */
 	if ((!stored || fl->unstored != NULL) && fl->stage == STAGE_RUNNING)
 		keep_unstored(pl);
+	else if (fl->in_memory && fl->stage == STAGE_RUNNING)
+		keep_in_memory(pl);
 	if (fl->stage != STAGE_RUNNING)
 		more = TRANSFER_BROKEN;
 	else {
@@ -179,6 +185,14 @@ on_data(void *arg, const void *data, size_t len)
 			return (more);
 	}
 	return (TRANSFER_GO);
+}
+
+/* Bytes that a piece of it needs. */
+static size_t
+pull_room(const struct fill *fl)
+{
+
+	return ((size_t)MAX(1, MIN(CHUNK_SIZE, fl->size)));
 }
 
 static void
@@ -320,7 +334,7 @@ start(struct fill *fl, size_t piece, size_t most)
 	pl->next = piece;
 	pl->last = pl->end = MIN(find_end(fl, piece), most);
 	if (pull_is_whole(fl) ? (pl->sha = sha256_new()) == NULL :
-	    (pl->buf = malloc(CHUNK_SIZE)) == NULL)
+	    (pl->buf = malloc(pull_room(fl))) == NULL)
 		goto fail;
 	w.arg = pl;
 	w.from = piece * fl->unit;
@@ -402,7 +416,7 @@ pull_adopt(struct fill *fl, struct transfer *t)
 	struct pull *pl;
 
 	if ((pl = calloc(1, sizeof(*pl))) == NULL ||
-	    (pl->buf = malloc(CHUNK_SIZE)) == NULL) {
+	    (pl->buf = malloc(pull_room(fl))) == NULL) {
 		free(pl);
 		return (false);
 	}

@@ -46,7 +46,7 @@ struct pull {
 	size_t		 last;		/* what was asked for ends before it */
 	bool		 progress, enough;
 	size_t		 len;		/* bytes of piece `next` so far */
-	uint8_t		*buf;		/* CHUNK_SIZE, or NULL: */
+	uint8_t		*buf;		/* for a piece, or NULL: */
 	struct sha256	*sha;		/* whole blobs without rows */
 	LIST_ENTRY(pull) link;
 };
@@ -65,7 +65,9 @@ struct fill {
 	bool		 stored;	/* complete: to be verified only */
 	bool		 on_disk;	/* at least a part of it, likewise */
 	bool		 local;		/* no upstream is asked */
-	int		 fd;		/* set before STAGE_RUNNING */
+	/* Set before STAGE_RUNNING; the second: it is in bytes until it ends. */
+	int		 fd;
+	bool		 in_memory;
 
 	/* fills->lock */
 	LIST_ENTRY(fill) chain;
@@ -83,6 +85,7 @@ struct fill {
 	bool		 over;		/* STAGE_FAILED: nobody reads any more */
 	bool		 spoiled;	/* the file cannot be read: no commit */
 	struct unstored	*unstored;	/* set: there they are, not in fd */
+	uint8_t		*bytes;		/* set: the only piece, which stays so */
 	int64_t		 unstored_ms;	/* since then */
 	/*
 	 * Pieces: the chunks; or one, of any size, without rows.
@@ -91,7 +94,7 @@ struct fill {
 	size_t		 npiece, nhave;
 	size_t		 low;		/* all below are there */
 	size_t		 seen;		/* the furthest that was looked for */
-	uint8_t		*have;		/* bits: on disk, or in unstored */
+	uint8_t		*have;		/* bits: on disk or in memory */
 	LIST_HEAD(, pull) pulls;
 	unsigned	 npull;
 	bool		 narrow;	/* no second transfer for now */
@@ -199,6 +202,11 @@ const char *fill_name(const struct fill *fl, char out[FILL_NAME]);
 void	fill_fail(struct fill *fl, const char *reason);
 /* Goes on without the store, from nothing.  False: not possible. */
 bool	fill_unstore(struct fill *fl);
+/* Has the file in memory instead of on disk, until it is complete: a small one,
+ * while these are not too many.  Before anything of it comes. */
+bool	fill_hold(struct fill *fl);
+/* For the log: errno says why the store does not take it. */
+void	fill_not_stored(const struct fill *fl);
 /* Hands the fill on to a worker when it ends; unlocks. */
 void	fill_hand_on(struct fill *fl);
 /* The same, after a wake. */

@@ -33,6 +33,7 @@
  * every version takes it for the next answer.  Where all bytes are verified that is
  * one more fault of the upstream; where they are not, connections are not kept.
  */
+#include <sys/param.h>
 #include <sys/socket.h>
 
 #include <errno.h>
@@ -40,6 +41,7 @@
 #include <strings.h>
 
 #include "edge/strict.h"
+#include "proto/tcp.h"
 
 /* Whether something can be read, the end included. */
 static bool
@@ -78,6 +80,29 @@ on_debug(CURL *c, curl_infotype type, char *p, size_t len, void *arg)
 	return (0);
 }
 
+static int
+on_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+	struct strict *s = arg;
+
+	if (purpose == CURLSOCKTYPE_IPCXN)
+		s->made[s->nmade++ % STRICT_MADE] = fd;
+	return (CURL_SOCKOPT_OK);
+}
+
+/* Of the sockets that were made for the request, the one that it got.  libcurl
+ * tells only when the request has ended, and another may have it by then. */
+static curl_socket_t
+made_socket(const struct strict *s, int local_port)
+{
+	unsigned i;
+
+	for (i = MIN(s->nmade, STRICT_MADE); i-- > 0;)
+		if (tcp_port(s->made[i]) == local_port)
+			return (s->made[i]);
+	return (CURL_SOCKET_BAD);
+}
+
 /* The connection is there, the request not sent. */
 static int
 on_request(void *arg, char *ip, char *local_ip, int port, int local_port)
@@ -95,8 +120,10 @@ on_request(void *arg, char *ip, char *local_ip, int port, int local_port)
 		s->stale = true;
 		return (CURL_PREREQFUNC_ABORT);
 	}
-	*k = (struct strict_slot){ .user = s, .port = local_port,
-	    .fd = CURL_SOCKET_BAD };
+	if (made != 0)
+		*k = (struct strict_slot){ .port = local_port,
+		    .fd = made_socket(s, local_port) };
+	k->user = s;
 	return (CURL_PREREQFUNC_OK);
 }
 
@@ -119,21 +146,20 @@ strict_begin(struct strict *s, CURL *c, struct reply *r,
 		return;
 	(void)curl_easy_setopt(c, CURLOPT_PREREQFUNCTION, on_request);
 	(void)curl_easy_setopt(c, CURLOPT_PREREQDATA, s);
+	(void)curl_easy_setopt(c, CURLOPT_SOCKOPTFUNCTION, on_socket);
+	(void)curl_easy_setopt(c, CURLOPT_SOCKOPTDATA, s);
 }
 
-/* Whether another request has the connection by now; if not, it is known. */
+/* Whether another request has the connection by now. */
 static bool
-is_taken(struct strict *s, long port, curl_socket_t fd)
+is_taken(const struct strict *s, long port)
 {
-	struct strict_slot *k;
+	const struct strict_slot *k;
 
 	if (s->kept == NULL)
 		return (false);
 	k = &s->kept->slot[port % STRICT_KEPT];
-	if (k->user != s || k->port != port)
-		return (true);
-	k->fd = fd;
-	return (false);
+	return (k->user != s || k->port != port);
 }
 
 bool
@@ -150,7 +176,7 @@ strict_end(struct strict *s)
 	    curl_easy_getinfo(s->curl, CURLINFO_ACTIVESOCKET, &fd) !=
 	    CURLE_OK || fd == CURL_SOCKET_BAD ||
 	    curl_easy_getinfo(s->curl, CURLINFO_LOCAL_PORT, &port) !=
-	    CURLE_OK || is_taken(s, port, fd) ||
+	    CURLE_OK || is_taken(s, port) ||
 	    curl_easy_getinfo(s->curl, CURLINFO_SCHEME, &scheme) != CURLE_OK ||
 	    scheme == NULL || strcasecmp(scheme, "http") != 0 ||
 	    recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) != 1)

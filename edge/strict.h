@@ -14,6 +14,7 @@
  * In the thread that runs the transfers.
  */
 #define	STRICT_KEPT	1024		/* connections that are told apart */
+#define	STRICT_MADE	4u		/* sockets: one of each family is tried */
 
 struct strict;
 /* The kept connections of a multi handle.  Zero-initialise. */
@@ -30,6 +31,8 @@ struct strict {
 	CURL		*curl;
 	struct reply	*reply;
 	struct strict_kept *kept;
+	curl_socket_t	 made[STRICT_MADE];	/* the last ones */
+	unsigned	 nmade;
 	bool		 stale;
 };
 

@@ -53,6 +53,8 @@ struct blob {
 	enum table_queue queue;		/* changed under both locks */
 	atomic_bool	 visited;	/* SIEVE's bit */
 	atomic_bool	 checked;	/* see blob_checked() */
+	bool		 coming;	/* FILLING, from memory or another file;
+					 * store->lock */
 };
 
 TAILQ_HEAD(blob_queue, blob);
