@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """An edge that has no master: it starts and answers with plain sets alone."""
+import concurrent.futures
 import http.server
 import os
 import ssl
@@ -10,6 +11,7 @@ import threading
 import pytest
 
 from conftest import HERE, get, until
+from origin import Origin
 from plain import PlainEdge, edges                           # noqa: F401
 
 EDGE = os.path.join(os.path.dirname(HERE), "edge", "pkgcast-edge")
@@ -152,3 +154,19 @@ def test_https_with_a_certificate_that_nobody_vouches_for(edges, tmp_path):
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_kept_connections_are_used_again(edges):
+    """Many clients at once: a request has the connection of the one before it
+    as soon as that has its answer, which is before the edge hears of it."""
+    origin = Origin()
+    names = ["f%d" % i for i in range(400)]
+    for name in names:
+        origin.put(name, name.encode() * 100)
+    edge = edges({"s": {"plain": origin.url}})
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(lambda n: edge.get("/s/" + n).body, names))
+    assert got == [n.encode() * 100 for n in names]
+    assert len(origin.asked()) >= len(names)
+    assert origin.connections <= 16
+    origin.close()
