@@ -25,7 +25,7 @@
 #define	STREAM_STEP	611		/* bytes that each wake brings */
 #define	UPLOAD		3000000
 #define	CROWD		6		/* clients that come and go */
-#define	STOPS		50		/* meanwhile */
+#define	STOPS		20		/* meanwhile */
 
 static struct httpd *server;
 static int port;
