@@ -52,7 +52,7 @@ COMMAND =	master/client.c master/cmd_edge.c master/cmd_publish.c \
 		master/scan_read.c master/send.c master/send_state.c \
 		master/status_row.c master/status_text.c
 EDGE =		edge/blob.c edge/blob_folders.c edge/blob_partial.c \
-		edge/blob_scan.c edge/blob_settle.c edge/bytes.c edge/cold.c edge/control.c \
+		edge/blob_scan.c edge/bytes.c edge/cold.c edge/control.c \
 		edge/evict.c edge/fields.c edge/fill.c edge/fill_open.c \
 		edge/fill_plain.c edge/fill_reader.c edge/follow.c \
 		edge/fresh.c edge/fresh_parse.c edge/health.c edge/held.c \

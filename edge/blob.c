@@ -16,7 +16,6 @@
 
 #include "edge/blob_folders.h"
 #include "edge/blob_scan.h"
-#include "edge/blob_settle.h"
 #include "edge/evict.h"
 #include "edge/table.h"
 #include "proto/check.h"
@@ -49,7 +48,6 @@ blob_store_new(const char *dir, uint64_t max_bytes, uint64_t min_free)
 		return (NULL);
 	if ((s->dir = strdup(dir)) == NULL ||
 	    blob_folders_open(s, &s->blobs, &s->partials) == -1 ||
-	    (s->settle = blob_settle_new(s)) == NULL ||
 	    (s->scan = blob_scan_new(s)) == NULL) {
 		e = errno;
 		blob_store_destroy(&s);
@@ -66,7 +64,6 @@ blob_store_destroy(struct blob_store **sp)
 	if (s == NULL)
 		return;
 	*sp = NULL;
-	blob_settle_destroy(&s->settle);
 	blob_scan_destroy(&s->scan);
 	table_free(s);
 	fd_close(&s->blobs);
@@ -380,21 +377,6 @@ blob_slurp(struct blob *b, size_t *len)
 	return (p);
 }
 
-void
-blob_settled(struct blob_store *s, const struct digest *d)
-{
-	struct blob *b;
-	int fd;
-
-	if ((fd = blob_look(s, d)) == -1)
-		return;
-	if (fdatasync(fd) == -1 && (b = find_any(s, d)) != NULL) {
-		drop_copy(b);
-		blob_put(&b);
-	}
-	fd_close(&fd);
-}
-
 int
 blob_sync(struct blob *b)
 {
@@ -402,13 +384,7 @@ blob_sync(struct blob *b)
 	int fd, ret;
 
 	CHECK_OBJ(b, BLOB_MAGIC);
-	if ((fd = openat(b->store->blobs, table_name(&b->digest, name),
-	    O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) == -1)
-		return (-1);
-	ret = fdatasync(fd);
-	fd_close(&fd);
-	if (ret == -1)
-		return (-1);
+	(void)table_name(&b->digest, name);
 	name[2] = '\0';
 	if ((fd = fd_open_dir(b->store->blobs, name)) == -1)
 		return (-1);

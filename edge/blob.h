@@ -10,8 +10,8 @@
 #include "proto/httpd.h"
 
 /*
- * The blobs on an edge's disk: dir/blob/ab/<sha256> complete, and verified when it
- * came, dir/partial/<sha256> being filled.  Kept within a number of bytes, and above
+ * The blobs on an edge's disk: dir/blob/ab/<sha256> complete and verified,
+ * dir/partial/<sha256> being filled.  Kept within a number of bytes, and above
  * a number of free bytes on the file system, by SIEVE.  Any thread; the hit
  * path (memory_made, memory_get) takes one of many short locks.
  */
@@ -98,7 +98,7 @@ void		 blob_found(struct blob_store *s, const struct digest *d,
  * reference.
  */
 char		*blob_slurp(struct blob *b, size_t *len);
-/* It outlasts a power cut from now on.  0, or -1 and errno. */
+/* Its name on disk outlasts a power cut from now on.  0, or -1 and errno. */
 int		 blob_sync(struct blob *b);
 /* Found bad: removed, so that it is filled again.  Takes the reference. */
 void		 blob_drop(struct blob **b);
@@ -128,8 +128,8 @@ void		 blob_store_stats(struct blob_store *s, struct blob_stats *st);
  * commit: syncs and renames; the descriptor stays the caller's.
  * commit_as: the same for content whose digest was not known before; d names it
  * no more.  It may be there already.
- * whole: content that was in memory until now and is verified, in one step, and
- * synced some time later; it may be there already.  -1: as open and commit.
+ * whole: content that was in memory until now and is verified, in one step; it
+ * may be there already.  -1: as open and commit.
  * close: not completed; keep it for later, or remove it.
  * reopen: a complete blob, not all of which is what it should be, becomes a
  * partial file that is open; fd, which is open for reading, is open for writing

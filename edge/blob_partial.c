@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The blob store's partial files: from nothing, or from what was left, to a
- * complete blob, and back.  Called by fill's workers and by the transfer thread.
+ * The blob store's partial files: from nothing, from memory or from what was
+ * left, to a complete blob, and back.  Called by fill's workers and by the
+ * transfer thread.
  */
 #include <sys/param.h>
 #include <sys/stat.h>
@@ -13,7 +14,6 @@
 #include <unistd.h>
 
 #include "edge/blob_folders.h"
-#include "edge/blob_settle.h"
 #include "edge/evict.h"
 #include "edge/table.h"
 #include "proto/check.h"
@@ -50,11 +50,11 @@ begin(struct blob_store *s, const struct digest *d, uint64_t size,
 }
 
 static int
-create_partial(struct blob_store *s, const char *name)
+create_partial(struct blob_store *s, const char *name, int flags)
 {
-	const int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
 	int fd;
 
+	flags |= O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
 	if ((fd = openat(s->partials, name, flags, 0644)) == -1 &&
 	    errno == ENOENT && blob_folders_renew(s) == 0)
 		fd = openat(s->partials, name, flags, 0644);
@@ -78,7 +78,7 @@ blob_partial_open(struct blob_store *s, const struct digest *d, uint64_t size,
 	room = evict_room(s, size - held);
 	(void)pthread_mutex_unlock(&s->lock);
 	if (room == 0)
-		fd = create_partial(s, digest_hex(d, hex));
+		fd = create_partial(s, digest_hex(d, hex), 0);
 	e = errno;
 	if (fd != -1 && fstat(fd, &st) == 0 && ((uint64_t)st.st_size <= size ||
 	    ftruncate(fd, (off_t)size) == 0)) {
@@ -130,27 +130,21 @@ blob_partial_write(struct blob_store *s, int fd, const void *p, size_t len,
 	    fd_pwrite_all(fd, p, len, (off_t)off) : -1);
 }
 
-/* The folder of a name in blob/ is made when it is first needed. */
-static int
-make_folder(const struct blob_store *s, const char *name)
-{
-	char aa[3] = { name[0], name[1], '\0' };
-
-	return (mkdirat(s->blobs, aa, 0755) == -1 && errno != EEXIST ? -1 : 0);
-}
-
 /* From partial/ to blob/, there under that name. */
 static int
 move_partial(const struct blob_store *s, const char *hex, const char *name)
 {
+	char aa[3] = { name[0], name[1], '\0' };
 
 	if (renameat(s->partials, hex, s->blobs, name) == 0)
 		return (0);
-	return (errno == ENOENT && make_folder(s, name) == 0 ?
-	    renameat(s->partials, hex, s->blobs, name) : -1);
+	if (errno != ENOENT ||
+	    (mkdirat(s->blobs, aa, 0755) == -1 && errno != EEXIST))
+		return (-1);
+	return (renameat(s->partials, hex, s->blobs, name));
 }
 
-/* Content first: a large file should not have to be read to be found bad. */
+/* Content first: after a power cut a name in blob/ is a promise. */
 static int
 sync_and_move(struct blob_store *s, const char *hex, const char *name, int fd)
 {
@@ -161,6 +155,16 @@ sync_and_move(struct blob_store *s, const char *hex, const char *name, int fd)
 		return (0);
 	return (errno == ENOENT && blob_folders_renew(s) == 0 ?
 	    move_partial(s, hex, name) : -1);
+}
+
+/* It has come to its place.  Store locked. */
+static void
+arrived(struct blob *b, uint64_t charge)
+{
+
+	b->coming = false;
+	blob_set_checked(b);
+	table_move(b, Q_NAMED, charge);
 }
 
 int
@@ -175,16 +179,15 @@ blob_partial_commit(struct blob_store *s, const struct digest *d, int fd)
 	(void)pthread_mutex_lock(&s->lock);
 	b = table_find(s, d);
 	CHECK(b != NULL && b->queue == Q_FILLING);
-	blob_set_checked(b);
-	table_move(b, Q_NAMED, b->charge);
+	arrived(b, b->charge);
 	(void)pthread_cond_broadcast(&s->changed);
 	(void)pthread_mutex_unlock(&s->lock);
 	return (0);
 }
 
 /*
- * A place in the table for content that is complete, and on its way there.  *there:
- * it is there already.  NULL, else: errno.  Store locked.
+ * A place in the table for content that is complete, and on its way there.
+ * *there: it is there already.  NULL, else: errno.  Store locked.
  */
 static struct blob *
 take_place(struct blob_store *s, const struct digest *content, uint64_t size,
@@ -240,8 +243,7 @@ blob_partial_commit_as(struct blob_store *s, const struct digest *d,
 	if (ret == -1)
 		table_discard(to);
 	else {
-		blob_set_checked(to);
-		table_move(to, Q_NAMED, from->charge);
+		arrived(to, from->charge);
 		table_discard(from);
 	}
 	(void)pthread_cond_broadcast(&s->changed);
@@ -250,30 +252,6 @@ blob_partial_commit_as(struct blob_store *s, const struct digest *d,
 	return (ret);
 }
 
-/* A new file in blob/, for writing. */
-static int
-create_blob(struct blob_store *s, const char *name)
-{
-	const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
-	int fd;
-
-	if ((fd = openat(s->blobs, name, flags, 0644)) != -1)
-		return (fd);
-	/* One that could not be removed; somebody may still read it. */
-	if (errno == EEXIST) {
-		if (unlinkat(s->blobs, name, 0) == -1)
-			return (-1);
-	} else if (errno != ENOENT || (make_folder(s, name) == -1 &&
-	    (errno != ENOENT || blob_folders_renew(s) == -1 ||
-	    make_folder(s, name) == -1)))
-		return (-1);
-	return (openat(s->blobs, name, flags, 0644));
-}
-
-/*
- * In one step under its own name: until the table says that it is there nobody
- * looks, and after a crash it is compared with its digest.
- */
 static int
 write_whole(struct blob_store *s, const struct digest *d, const void *p,
     size_t len)
@@ -281,15 +259,14 @@ write_whole(struct blob_store *s, const struct digest *d, const void *p,
 	char name[BLOB_NAME];
 	int fd, ret, e;
 
-	if ((fd = create_blob(s, table_name(d, name))) == -1)
+	(void)table_name(d, name);
+	if ((fd = create_partial(s, name + 3, O_TRUNC)) == -1)
 		return (-1);
 	ret = blob_partial_write(s, fd, p, len, 0);
-	if (ret == 0 && !blob_settle_add(s->settle, d))
-		ret = fdatasync(fd);
+	if (ret == 0)
+		ret = sync_and_move(s, name + 3, name, fd);
 	e = errno;
 	fd_close(&fd);
-	if (ret == -1)
-		(void)unlinkat(s->blobs, name, 0);
 	errno = e;
 	return (ret);
 }
@@ -316,10 +293,8 @@ blob_partial_whole(struct blob_store *s, const struct digest *content,
 	(void)pthread_mutex_lock(&s->lock);
 	if (ret == -1)
 		table_discard(b);
-	else {
-		blob_set_checked(b);
-		table_move(b, Q_NAMED, b->charge);
-	}
+	else
+		arrived(b, len);
 	(void)pthread_cond_broadcast(&s->changed);
 	(void)pthread_mutex_unlock(&s->lock);
 	errno = e;

@@ -65,7 +65,7 @@ struct fill {
 	bool		 stored;	/* complete: to be verified only */
 	bool		 on_disk;	/* at least a part of it, likewise */
 	bool		 local;		/* no upstream is asked */
-	/* Set before STAGE_RUNNING; the second: it is in bytes until it ends. */
+	/* Set before STAGE_RUNNING; the second: it has no fd, but bytes. */
 	int		 fd;
 	bool		 in_memory;
 
@@ -85,7 +85,7 @@ struct fill {
 	bool		 over;		/* STAGE_FAILED: nobody reads any more */
 	bool		 spoiled;	/* the file cannot be read: no commit */
 	struct unstored	*unstored;	/* set: there they are, not in fd */
-	uint8_t		*bytes;		/* set: the only piece, which stays so */
+	uint8_t		*bytes;		/* set: the only piece, to the end */
 	int64_t		 unstored_ms;	/* since then */
 	/*
 	 * Pieces: the chunks; or one, of any size, without rows.
@@ -191,7 +191,7 @@ struct upstreams *fill_plain_upstreams(const struct plain_part *p);
 const struct transfer_plain *fill_plain_ask(const struct plain_part *p);
 /* Pieces can be had in another transfer. */
 bool	fill_plain_resumes(const struct plain_part *p);
-/* The complete partial file into the store, or away; it is no more the fill's.
+/* The complete file into the store, or away; a partial one is the fill's no more.
  * False: it should have been stored, and is not.  In a worker. */
 bool	fill_plain_commit(struct fill *fl);
 void	fill_plain_end(struct plain_part *p);

@@ -93,13 +93,18 @@ on_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
 /* Of the sockets that were made for the request, the one that it got.  libcurl
  * tells only when the request has ended, and another may have it by then. */
 static curl_socket_t
-made_socket(const struct strict *s, int local_port)
+made_socket(struct strict *s, int local_port)
 {
+	curl_socket_t fd;
 	unsigned i;
 
-	for (i = MIN(s->nmade, STRICT_MADE); i-- > 0;)
-		if (tcp_port(s->made[i]) == local_port)
-			return (s->made[i]);
+	for (i = MIN(s->nmade, STRICT_MADE); i-- > 0;) {
+		fd = s->made[i];
+		if (fd == CURL_SOCKET_BAD || tcp_port(fd) != local_port)
+			continue;
+		s->made[i] = CURL_SOCKET_BAD;	/* kept from now on */
+		return (fd);
+	}
 	return (CURL_SOCKET_BAD);
 }
 
@@ -109,20 +114,19 @@ on_request(void *arg, char *ip, char *local_ip, int port, int local_port)
 {
 	struct strict *s = arg;
 	struct strict_slot *k = &s->kept->slot[local_port % STRICT_KEPT];
-	long made = 1;
+	curl_socket_t fd = made_socket(s, local_port);
 
 	(void)ip;
 	(void)local_ip;
 	(void)port;
-	(void)curl_easy_getinfo(s->curl, CURLINFO_NUM_CONNECTS, &made);
 	/* One that is not known any more is not used either. */
-	if (made == 0 && (k->port != local_port || has_input(k->fd))) {
+	if (fd == CURL_SOCKET_BAD && (k->port != local_port ||
+	    tcp_port(k->fd) != local_port || has_input(k->fd))) {
 		s->stale = true;
 		return (CURL_PREREQFUNC_ABORT);
 	}
-	if (made != 0)
-		*k = (struct strict_slot){ .port = local_port,
-		    .fd = made_socket(s, local_port) };
+	if (fd != CURL_SOCKET_BAD)
+		*k = (struct strict_slot){ .port = local_port, .fd = fd };
 	k->user = s;
 	return (CURL_PREREQFUNC_OK);
 }

@@ -14,7 +14,7 @@
  * In the thread that runs the transfers.
  */
 #define	STRICT_KEPT	1024		/* connections that are told apart */
-#define	STRICT_MADE	4u		/* sockets: one of each family is tried */
+#define	STRICT_MADE	16u		/* sockets that a request may need */
 
 struct strict;
 /* The kept connections of a multi handle.  Zero-initialise. */

@@ -77,7 +77,6 @@ struct blob_store {
 	uint64_t	 fixed;		/* of those, NEEDED and FILLING */
 	unsigned	 sizing;	/* threads that still learn sizes */
 	struct blob_scan *scan;
-	struct blob_settle *settle;
 	uint64_t	 evicted, dropped;
 	_Atomic uint64_t scrubbed;
 	size_t		 n[Q_GONE + 1];	/* blobs in each state */

@@ -17,12 +17,11 @@
 #include "proto/clock.h"
 #include "proto/log.h"
 
-/* In place of four for each transfer that runs, which after a burst are few. */
-#define	KEPT_CONNECTIONS 128L
-
 #define	TICK_MS		1000		/* deadlines are looked at that often */
 #define	IDLE_MS		60000
 #define	KEPT_MS		2000		/* for an answer on a kept connection */
+/* As many as ever ran at once; else it is four for each that runs now. */
+#define	KEPT_MAX	1024L
 
 static void	*transfer_thread(void *arg);
 
@@ -59,7 +58,7 @@ upstreams_new(const struct edge_conf *c)
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != 0 ||
 	    (u->multi = curl_multi_init()) == NULL ||
 	    curl_multi_setopt(u->multi, CURLMOPT_MAXCONNECTS,
-	    KEPT_CONNECTIONS) != CURLM_OK ||
+	    KEPT_MAX) != CURLM_OK ||
 	    health_configure(&u->health, c) == -1 ||
 	    pthread_create(&u->thread, NULL, transfer_thread, u) != 0) {
 		upstreams_destroy(&u);

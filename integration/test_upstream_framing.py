@@ -2,6 +2,7 @@
 """Upstreams whose answers are framed wrongly, for fills of published sets and for
 documents: the next upstream gives what clients get, it is said why, and the
 connection is not used again."""
+import contextlib
 import re
 import threading
 import time
@@ -55,6 +56,19 @@ class Raw(Upstream):
         return False
 
 
+class Redirector(Upstream):
+    """Sends all who ask for a blob to `to`, each on a connection of its own."""
+    to = None
+
+    def answer(self, sock, path, headers):
+        if "/.pkgcast/blob/" not in path:
+            return super().answer(sock, path, headers)
+        sock.sendall(("HTTP/1.1 302 Found\r\nLocation: %s%s\r\n"
+                      "Content-Length: 0\r\nConnection: close\r\n\r\n" % (
+                          self.to, path)).encode())
+        return False
+
+
 class Documents(Upstream):
     """As many upstreams as there are rows, by the folder that stands before what is
     asked for."""
@@ -68,23 +82,30 @@ class Documents(Upstream):
         return False
 
 
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory):
-    """An edge with a bad upstream and a good one, and a file for each row."""
-    tmp = tmp_path_factory.mktemp("framing")
+@contextlib.contextmanager
+def fleet_below(tmp, files, front=None):
+    """An edge with a bad upstream, behind `front` if so, and a good one."""
     bad, good = Raw(), Upstream(None)
+    if front:
+        front.to = bad.url
     with boxes_below(tmp) as make:
         box = make("--edges", "1", "--edge-option", "aside=0",
-                   "--upstream", bad.url, "--upstream", good.url)
-        for up in bad, good:
+                   "--upstream", (front or bad).url, "--upstream", good.url)
+        for up in [bad, good] + ([front] if front else []):
             up.origin = urllib.parse.urlsplit(box.master)
-        tree = make_tree(tmp / "tree", dict.fromkeys(
-            [*FILES.values(), *MORE], SIZE))
+        tree = make_tree(tmp / "tree", dict.fromkeys(files, SIZE))
         box.publish("m", tree)
         box.body = lambda f: open(tree + "/" + f, "rb").read()
         yield box, bad, good
         bad.close()
         good.close()
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory):
+    with fleet_below(tmp_path_factory.mktemp("framing"),
+                     [*FILES.values(), *MORE]) as made:      # one for each row
+        yield made
 
 
 def upstream(box, up):
@@ -132,10 +153,9 @@ def test_taken(fleet, name):
     assert len(good.blobs()) == asked
 
 
-@pytest.mark.quick
-def test_a_connection_is_kept_until_bytes_come_that_nobody_asked_for(fleet):
-    box, bad, good = fleet
-    faults, asked = upstream(box, bad)["failures"], len(good.blobs())
+def get_more(box, bad):
+    """Files one after the other; behind the fifth come bytes that nobody asked
+    for, and only that connection is not used again."""
     sent = threading.Event()
 
     def stray(sock):
@@ -154,8 +174,25 @@ def test_a_connection_is_kept_until_bytes_come_that_nobody_asked_for(fleet):
             time.sleep(0.1)
         if i > 0:
             assert (bad.used[0] is bad.used[1]) == (i != 5), f
+
+
+@pytest.mark.quick
+def test_a_connection_is_kept_until_bytes_come_that_nobody_asked_for(fleet):
+    box, bad, good = fleet
+    faults, asked = upstream(box, bad)["failures"], len(good.blobs())
+    get_more(box, bad)
     assert upstream(box, bad)["failures"] == faults
     assert len(good.blobs()) == asked
+
+
+def test_the_same_where_each_request_was_redirected_to_it(tmp_path):
+    front = Redirector(None)
+    with fleet_below(tmp_path, MORE, front) as (box, bad, good):
+        faults = upstream(box, front)["failures"]
+        get_more(box, bad)
+        assert upstream(box, front)["failures"] == faults
+        assert good.blobs() == []
+    front.close()
 
 
 @pytest.mark.quick

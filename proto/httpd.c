@@ -48,6 +48,7 @@ struct httpd {
 	size_t			 n;
 	struct MHD_Daemon	**daemon;
 	int			*fd;		/* its listening socket */
+	int			 silent[2];	/* see close_sockets() */
 	_Atomic uint64_t	 requests, connections, refused, bytes;
 	atomic_uint		 stop_s;
 };
@@ -483,9 +484,11 @@ httpd_start(const struct httpd_conf *c, int *fds, size_t n)
 	if (c->on_body != NULL && h->conf.memory < UPLOAD_MEMORY)
 		h->conf.memory = UPLOAD_MEMORY;
 	h->n = n;
+	h->silent[0] = h->silent[1] = -1;
 	atomic_init(&h->stop_s, c->stop_s);
 	if ((h->daemon = calloc(n, sizeof(struct MHD_Daemon *))) == NULL ||
 	    (h->fd = calloc(n, sizeof(*h->fd))) == NULL ||
+	    pipe2(h->silent, O_CLOEXEC) == -1 ||
 	    (h->table = conn_table_new(&limits, &library)) == NULL)
 		goto fail;
 	for (i = 0; i < n; i++) {
@@ -527,35 +530,26 @@ end_connections(struct httpd *h)
 }
 
 /*
- * Nobody new is let in.  The library would have us call MHD_quiesce_daemon(), but
- * where it uses epoll, that and the thread that waits both take the socket out
+ * Nobody new is let in.  The library would have us call MHD_quiesce_daemon(),
+ * but where it uses epoll, that and the thread that waits both take the socket out
  * of the set, and who comes second aborts the process (seen in 0.9.75).  So the
  * sockets are closed, and what the library waits for under their numbers is the
- * end of a pipe, which stays silent while its other end, returned here, is open.
+ * end of a pipe, which stays silent while its other end is open.
  */
-static int
+static void
 close_sockets(struct httpd *h)
 {
-	int silent[2];
 	size_t i;
 
-	if (pipe2(silent, O_CLOEXEC) == -1) {
-		log_err("connections are let in until the end: %s",
-		    strerror(errno));
-		return (-1);
-	}
 	for (i = 0; i < h->n; i++)
 		if (h->daemon[i] != NULL)
-			(void)dup3(silent[0], h->fd[i], O_CLOEXEC);
-	fd_close(&silent[0]);
-	return (silent[1]);
+			(void)dup3(h->silent[0], h->fd[i], O_CLOEXEC);
 }
 
 void
 httpd_stop(struct httpd **hp)
 {
 	struct httpd *h = *hp;
-	int silent = -1;
 	size_t i;
 
 	if (h == NULL)
@@ -563,13 +557,14 @@ httpd_stop(struct httpd **hp)
 	CHECK_OBJ(h, HTTPD_MAGIC);
 	*hp = NULL;
 	if (h->table != NULL) {
-		silent = close_sockets(h);
+		close_sockets(h);
 		end_connections(h);
 	}
 	for (i = 0; h->daemon != NULL && i < h->n; i++)
 		if (h->daemon[i] != NULL)
 			MHD_stop_daemon(h->daemon[i]);
-	fd_close(&silent);
+	fd_close(&h->silent[0]);
+	fd_close(&h->silent[1]);
 	conn_table_destroy(&h->table);
 	free(h->fd);
 	free(h->daemon);
