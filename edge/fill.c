@@ -161,7 +161,8 @@ fill_hold(struct fill *fl)
 	struct fills *f = fl->fills;
 
 	CHECK(fl->fd == -1 && fl->npull <= 1 && !fl->in_memory);
-	if (fl->size > CHUNK_SIZE)
+	/* What a crash left between writing and renaming is all there. */
+	if (fl->on_disk || fl->size > CHUNK_SIZE)
 		return (false);
 	if (atomic_fetch_add(&f->held, fl->size) + fl->size > HOLD_MAX) {
 		atomic_fetch_sub(&f->held, fl->size);
