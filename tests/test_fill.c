@@ -418,6 +418,29 @@ test_restart_goes_on(void **state)
 	bench_stop(&b);
 }
 
+/* Killed between the last write and the renaming. */
+static void
+test_restart_finds_a_small_file(void **state)
+{
+	char name[256];
+	struct bench b;
+	int fd;
+
+	(void)state;
+	bench_start(&b, 1000, true, 1, (enum mode[]){ GOOD });
+	edge_stop(&b);
+	fd = open(partial_name(&b, name), O_WRONLY | O_CREAT, 0644);
+	assert_true(fd != -1);
+	assert_int_equal(fd_pwrite_all(fd, b.content, b.size, 0), 0);
+	fd_close(&fd);
+	b.server[0].sent = 0;
+	edge_start(&b, UINT64_MAX / 2);
+	assert_true(fetch_whole(&b));
+	assert_stored(&b);
+	assert_int_equal(b.server[0].sent, 0);
+	bench_stop(&b);
+}
+
 static void
 test_restart_trusts_no_file(void **state)
 {
@@ -912,6 +935,7 @@ main(void)
 		cmocka_unit_test(test_far_reader),
 		cmocka_unit_test(test_range_of_a_cold_file),
 		cmocka_unit_test(test_restart_goes_on),
+		cmocka_unit_test(test_restart_finds_a_small_file),
 		cmocka_unit_test(test_restart_trusts_no_file),
 		cmocka_unit_test(test_no_ranges_are_read_through),
 		cmocka_unit_test(test_fetch),
