@@ -174,6 +174,18 @@ fill_hold(struct fill *fl)
 	return (true);
 }
 
+bool
+fill_store_held(const struct fill *fl, const struct digest *content)
+{
+
+	CHECK(fl->in_memory);
+	if (blob_partial_whole(fl->fills->store, content, fl->bytes,
+	    fl->size) == 0)
+		return (true);
+	fill_not_stored(fl);
+	return (false);
+}
+
 void
 fill_not_stored(const struct fill *fl)
 {
@@ -382,20 +394,14 @@ go_on_unstored(struct fill *fl)
 static bool
 commit(struct fill *fl)
 {
-	struct blob_store *s = fl->fills->store;
 
-	if (!fl->in_memory) {
-		if (blob_partial_commit(s, &fl->digest, fl->fd) == 0)
-			return (true);
-		if (log_allowed(&store_limit, WARN_BURST))
-			log_err("fill cannot store a finished file: %s",
-			    strerror(errno));
-	} else {
-		if (blob_partial_whole(s, &fl->digest, fl->bytes,
-		    fl->size) == 0)
-			return (true);
-		fill_not_stored(fl);
-	}
+	if (fl->in_memory)
+		return (fill_store_held(fl, &fl->digest));
+	if (blob_partial_commit(fl->fills->store, &fl->digest, fl->fd) == 0)
+		return (true);
+	if (log_allowed(&store_limit, WARN_BURST))
+		log_err("fill cannot store a finished file: %s",
+		    strerror(errno));
 	return (false);
 }
 
@@ -424,7 +430,7 @@ end_fill(struct fill *fl)
 	/* What nobody can be asked for again need not be in the store. */
 	if (written && ok && (partial || fl->in_memory)) {
 		if (fl->plain != NULL) {
-			(void)fill_plain_commit(fl);
+			fill_plain_commit(fl);
 			partial = false;
 		} else if (!commit(fl)) {
 			ok = keep = false;

@@ -84,35 +84,31 @@ fill_plain_resumes(const struct plain_part *p)
 	return (p->validator[0] != '\0');
 }
 
-bool
+void
 fill_plain_commit(struct fill *fl)
 {
 	struct plain_part *p = fl->plain;
 	struct blob_store *s = fills_store(fl->fills);
 
-	if (fl->in_memory && p->keep) {
+	if (fl->in_memory) {
+		if (!p->keep)
+			return;
 		digest_of(&p->content, fl->bytes, fl->size);
-		p->is_stored = blob_partial_whole(s, &p->content, fl->bytes,
-		    fl->size) == 0;
-		if (!p->is_stored)
-			fill_not_stored(fl);
-		return (p->is_stored);
+		p->is_stored = fill_store_held(fl, &p->content);
+		return;
 	}
 	if (!p->keep) {
-		if (!fl->in_memory)
-			blob_partial_close(s, &fl->digest, false);
-		return (true);
-	}
-	if (digest_of_file(&p->content, fl->fd, fl->size) == -1 ||
-	    blob_partial_commit_as(s, &fl->digest, &p->content, fl->fd) == -1) {
-		if (log_allowed(&store_limit, 1))
-			log_err("fill cannot store file=%s: %s", fl->path,
-			    strerror(errno));
 		blob_partial_close(s, &fl->digest, false);
-		return (false);
+		return;
 	}
-	p->is_stored = true;
-	return (true);
+	p->is_stored = digest_of_file(&p->content, fl->fd, fl->size) == 0 &&
+	    blob_partial_commit_as(s, &fl->digest, &p->content, fl->fd) == 0;
+	if (p->is_stored)
+		return;
+	if (log_allowed(&store_limit, 1))
+		log_err("fill cannot store file=%s: %s", fl->path,
+		    strerror(errno));
+	blob_partial_close(s, &fl->digest, false);
 }
 
 void

@@ -80,6 +80,14 @@ verify(struct pull *pl)
 	return (digest_eq(&d, &pl->fill->digest));
 }
 
+/* Bytes that a piece of it needs. */
+static size_t
+pull_room(const struct fill *fl)
+{
+
+	return ((size_t)MAX(1, MIN(CHUNK_SIZE, fl->size)));
+}
+
 /* Piece `next` is verified, and not in the file.  Fill locked. */
 static void
 keep_unstored(struct pull *pl)
@@ -92,7 +100,7 @@ keep_unstored(struct pull *pl)
 	else if (!pull_have(fl, pl->next)) {
 		if (unstored_put(fl->unstored, pl->next, &pl->buf, &dropped))
 			unmark(fl, dropped);
-		if ((pl->buf = malloc(CHUNK_SIZE)) == NULL)
+		if ((pl->buf = malloc(pull_room(fl))) == NULL)
 			fill_fail(fl, "out of memory");
 	}
 }
@@ -185,14 +193,6 @@ on_data(void *arg, const void *data, size_t len)
 			return (more);
 	}
 	return (TRANSFER_GO);
-}
-
-/* Bytes that a piece of it needs. */
-static size_t
-pull_room(const struct fill *fl)
-{
-
-	return ((size_t)MAX(1, MIN(CHUNK_SIZE, fl->size)));
 }
 
 static void

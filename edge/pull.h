@@ -192,8 +192,8 @@ const struct transfer_plain *fill_plain_ask(const struct plain_part *p);
 /* Pieces can be had in another transfer. */
 bool	fill_plain_resumes(const struct plain_part *p);
 /* The complete file into the store, or away; a partial one is the fill's no more.
- * False: it should have been stored, and is not.  In a worker. */
-bool	fill_plain_commit(struct fill *fl);
+ * In a worker. */
+void	fill_plain_commit(struct fill *fl);
 void	fill_plain_end(struct plain_part *p);
 /* For the log: "digest=..." or, of a plain file, "file=...". */
 #define	FILL_NAME	256
@@ -205,6 +205,8 @@ bool	fill_unstore(struct fill *fl);
 /* Has the file in memory instead of on disk, until it is complete: a small one,
  * while these are not too many.  Before anything of it comes. */
 bool	fill_hold(struct fill *fl);
+/* What is in memory, all of it and verified, into the store.  False: logged. */
+bool	fill_store_held(const struct fill *fl, const struct digest *content);
 /* For the log: errno says why the store does not take it. */
 void	fill_not_stored(const struct fill *fl);
 /* Hands the fill on to a worker when it ends; unlocks. */

@@ -10,11 +10,9 @@ import threading
 
 import pytest
 
-from conftest import HERE, get, until
+from conftest import get, until
 from origin import Origin
 from plain import PlainEdge, edges                           # noqa: F401
-
-EDGE = os.path.join(os.path.dirname(HERE), "edge", "pkgcast-edge")
 
 NOWHERE = {"debian": {"plain": "http://127.0.0.1:1/debian"}}
 
@@ -76,8 +74,7 @@ def test_what_was_published_is_gone_when_nothing_says_so_any_more(
 
 
 def mark(edge, name, *options):
-    p = subprocess.run([EDGE, "-f", edge.path("edge1.conf"), *options, "mark",
-                        name], capture_output=True, text=True, timeout=60)
+    p = edge.command(*options, "mark", name)
     return p.returncode, p.stdout, p.stderr
 
 
@@ -111,8 +108,7 @@ def test_marking_asks_the_edge_that_runs(edges):
 
 def test_a_state_folder_whose_path_is_too_long_is_said_at_once(tmp_path):
     edge = PlainEdge(tmp_path / "plain", NOWHERE, "state=/tmp/" + "x" * 100)
-    p = subprocess.run([EDGE, "-t", "-f", edge.path("edge1.conf")],
-                       capture_output=True, text=True, timeout=60)
+    p = edge.command("-t")
     assert p.returncode == 2
     assert 'the path of "state" is too long for the control socket' in p.stderr
 
