@@ -355,6 +355,17 @@ reply_body(struct reply *r, const void *data, size_t len)
 	}
 }
 
+bool
+reply_is_over(const struct reply *r)
+{
+
+	if (r->fault != NULL || r->open || r->status < 200)
+		return (false);
+	if (is_bodiless(r->status))
+		return (true);
+	return (r->chunked ? r->at == AT_END : r->has_length && r->rest == 0);
+}
+
 enum reply_verdict
 reply_judge_coded(const struct reply *r, bool dcz, uint64_t max,
     char reason[UPSTREAM_REASON])

@@ -42,6 +42,9 @@ enum reply_line	reply_line(struct reply *r, const char *line, size_t len);
 /* Bytes behind the head as they came, chunks and all, in any pieces; all of them:
  * those past the end are a fault. */
 void		reply_body(struct reply *r, const void *data, size_t len);
+/* Whether that was the whole answer, as far as its framing tells where it ends: a
+ * byte behind it would be past the end. */
+bool		reply_is_over(const struct reply *r);
 
 enum reply_verdict {
 	REPLY_BODY,			/* a body to take */

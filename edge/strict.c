@@ -23,8 +23,9 @@
  *   body, but says "Excess found".
  * - Bytes past the end that are still in the socket: libcurl reads no further than
  *   Content-Length says, so that is the ordinary case in all but small answers.  They
- *   are looked for at the end.  Where the connection was closed there is nobody who
- *   could take them for something else.
+ *   are looked for when the last byte of the answer was read: later the connection is
+ *   another request's, or was closed, since libcurl sees them, too, when it looks for
+ *   one to use.
  * - Bytes that came later into a kept connection: 8.14 does not use it; 7.88 sends
  *   the next request and takes them for its answer.  So they are looked for just
  *   before a request is sent.
@@ -53,12 +54,33 @@ has_input(curl_socket_t fd)
 	    (errno != EAGAIN && errno != EWOULDBLOCK));
 }
 
+/* The rest of a body may have ended the answer: whether there is more. */
+static void
+look_past_end(struct strict *s)
+{
+	char c;
+
+	if (s->fd != CURL_SOCKET_BAD && reply_is_over(s->reply) &&
+	    recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) == 1)
+		s->reply->fault = REPLY_PAST_END;
+}
+
+enum reply_line
+strict_line(struct strict *s, const char *line, size_t len)
+{
+	enum reply_line what = reply_line(s->reply, line, len);
+
+	if (what == REPLY_END)
+		look_past_end(s);
+	return (what);
+}
+
 static size_t
 on_head(char *line, size_t size, size_t n, void *arg)
 {
 	struct strict *s = arg;
 
-	(void)reply_line(s->reply, line, size * n);
+	(void)strict_line(s, line, size * n);
 	return (s->reply->fault == NULL ? size * n : 0);
 }
 
@@ -66,11 +88,13 @@ static int
 on_debug(CURL *c, curl_infotype type, char *p, size_t len, void *arg)
 {
 	static const char excess[] = "Excess found";
-	struct reply *r = ((struct strict *)arg)->reply;
+	struct strict *s = arg;
+	struct reply *r = s->reply;
 
-	if (type == CURLINFO_DATA_IN)
+	if (type == CURLINFO_DATA_IN) {
 		reply_body(r, p, len);
-	else if (type == CURLINFO_TEXT && r->fault == NULL &&
+		look_past_end(s);
+	} else if (type == CURLINFO_TEXT && r->fault == NULL &&
 	    len >= sizeof(excess) - 1 &&
 	    memcmp(p, excess, sizeof(excess) - 1) == 0)
 		r->fault = REPLY_PAST_END;
@@ -108,17 +132,31 @@ made_socket(struct strict *s, int local_port)
 	return (CURL_SOCKET_BAD);
 }
 
+/* Behind TLS there is nothing to see. */
+static bool
+is_plain(CURL *c)
+{
+	const char *scheme = NULL;
+
+	return (curl_easy_getinfo(c, CURLINFO_SCHEME, &scheme) == CURLE_OK &&
+	    scheme != NULL && strcasecmp(scheme, "http") == 0);
+}
+
 /* The connection is there, the request not sent. */
 static int
 on_request(void *arg, char *ip, char *local_ip, int port, int local_port)
 {
 	struct strict *s = arg;
-	struct strict_slot *k = &s->kept->slot[local_port % STRICT_KEPT];
+	struct strict_slot *k;
 	curl_socket_t fd = made_socket(s, local_port);
 
 	(void)ip;
 	(void)local_ip;
 	(void)port;
+	s->fd = is_plain(s->curl) ? fd : CURL_SOCKET_BAD;
+	if (s->kept == NULL)
+		return (CURL_PREREQFUNC_OK);
+	k = &s->kept->slot[local_port % STRICT_KEPT];
 	/* One that is not known any more is not used either. */
 	if (fd == CURL_SOCKET_BAD && (k->port != local_port ||
 	    tcp_port(k->fd) != local_port || has_input(k->fd))) {
@@ -127,7 +165,8 @@ on_request(void *arg, char *ip, char *local_ip, int port, int local_port)
 	}
 	if (fd != CURL_SOCKET_BAD)
 		*k = (struct strict_slot){ .port = local_port, .fd = fd };
-	k->user = s;
+	else if (is_plain(s->curl))
+		s->fd = k->fd;
 	return (CURL_PREREQFUNC_OK);
 }
 
@@ -136,59 +175,30 @@ strict_begin(struct strict *s, CURL *c, struct reply *r,
     struct strict_kept *kept, bool alone)
 {
 
-	*s = (struct strict){ .curl = c, .reply = r, .kept = kept };
+	*s = (struct strict){ .curl = c, .reply = r, .kept = kept,
+	    .fd = CURL_SOCKET_BAD };
 	(void)curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_head);
 	(void)curl_easy_setopt(c, CURLOPT_HEADERDATA, s);
 	(void)curl_easy_setopt(c, CURLOPT_VERBOSE, 1L);
 	(void)curl_easy_setopt(c, CURLOPT_DEBUGFUNCTION, on_debug);
 	(void)curl_easy_setopt(c, CURLOPT_DEBUGDATA, s);
-	if (alone) {
+	if (alone || kept == NULL) {
 		(void)curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, 1L);
 		(void)curl_easy_setopt(c, CURLOPT_FORBID_REUSE, 1L);
 	}
-	if (kept == NULL)
-		return;
 	(void)curl_easy_setopt(c, CURLOPT_PREREQFUNCTION, on_request);
 	(void)curl_easy_setopt(c, CURLOPT_PREREQDATA, s);
 	(void)curl_easy_setopt(c, CURLOPT_SOCKOPTFUNCTION, on_socket);
 	(void)curl_easy_setopt(c, CURLOPT_SOCKOPTDATA, s);
 }
 
-/* Whether another request has the connection by now. */
-static bool
-is_taken(const struct strict *s, long port)
-{
-	const struct strict_slot *k;
-
-	if (s->kept == NULL)
-		return (false);
-	k = &s->kept->slot[port % STRICT_KEPT];
-	return (k->user != s || k->port != port);
-}
-
 bool
 strict_end(struct strict *s)
 {
-	curl_socket_t fd = CURL_SOCKET_BAD;
-	const char *scheme = NULL;
 	bool stale = s->stale;
-	long port = 0;
-	char c;
 
 	s->stale = false;
-	if (stale ||
-	    curl_easy_getinfo(s->curl, CURLINFO_ACTIVESOCKET, &fd) !=
-	    CURLE_OK || fd == CURL_SOCKET_BAD ||
-	    curl_easy_getinfo(s->curl, CURLINFO_LOCAL_PORT, &port) !=
-	    CURLE_OK || is_taken(s, port) ||
-	    curl_easy_getinfo(s->curl, CURLINFO_SCHEME, &scheme) != CURLE_OK ||
-	    scheme == NULL || strcasecmp(scheme, "http") != 0 ||
-	    recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) != 1)
-		return (stale);
-	if (s->reply->fault == NULL)
-		s->reply->fault = REPLY_PAST_END;
-	(void)shutdown(fd, SHUT_RDWR);
-	return (false);
+	return (stale);
 }
 
 /* 7.88 says nothing but that of some lines of a head. */

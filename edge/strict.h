@@ -20,7 +20,6 @@ struct strict;
 /* The kept connections of a multi handle.  Zero-initialise. */
 struct strict_kept {
 	struct strict_slot {
-		const struct strict *user;	/* compared, never read */
 		long		 port;		/* ours; 0: none */
 		curl_socket_t	 fd;
 	} slot[STRICT_KEPT];
@@ -31,6 +30,7 @@ struct strict {
 	CURL		*curl;
 	struct reply	*reply;
 	struct strict_kept *kept;
+	curl_socket_t	 fd;			/* of the request; BAD: TLS */
 	curl_socket_t	 made[STRICT_MADE];	/* the last ones */
 	unsigned	 nmade;
 	bool		 stale;
@@ -38,13 +38,15 @@ struct strict {
 
 /*
  * Before the request.  What is found is said in r->fault: no more bytes of that body
- * are to be taken, and it is to be looked at once more behind strict_end().  Who sets
- * a header callback of his own afterwards calls reply_line() in it.  kept: NULL for a
- * handle whose connection ends with it.  alone: no connection is shared with other
+ * are to be taken, and it is to be looked at once more when the request has ended.
+ * Who sets a header callback of his own afterwards calls strict_line() in it.  kept:
+ * NULL for a handle whose connections end with their requests.  alone: no connection is shared with other
  * requests, as is due over TLS to bytes that no digest verifies; see strict.c.
  */
 void	strict_begin(struct strict *s, CURL *c, struct reply *r,
 	    struct strict_kept *kept, bool alone);
+/* reply_line() of r, and at the end of an answer without a body the look past it. */
+enum reply_line strict_line(struct strict *s, const char *line, size_t len);
 /*
  * Behind the end.  True: nothing was asked, since the kept connection that was to be
  * used had ended or had bytes in it; to be asked anew, with CURLOPT_FRESH_CONNECT.

@@ -79,7 +79,6 @@ get(struct document *d, const char *url, unsigned timeout_s, long *status,
 		(void)curl_easy_setopt(c, CURLOPT_WRITEDATA, d);
 		strict_begin(&strict, c, &d->reply, NULL, false);
 		rc = curl_easy_perform(c);
-		(void)strict_end(&strict);
 		(void)curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, status);
 	}
 	curl_easy_cleanup(c);

@@ -200,7 +200,7 @@ transfer_on_header(char *line, size_t size, size_t n, void *arg)
 	t->first = true;
 	if (t->accepted)		/* trailers say nothing */
 		return (len);
-	switch (reply_line(&t->reply, line, len)) {
+	switch (strict_line(&t->strict, line, len)) {
 	case REPLY_STATUS:
 		buf_free(&t->fields);
 		t->fields = (struct buf)BUF_INIT(FIELDS_MAX);

@@ -545,6 +545,24 @@ def test_a_verification_fails(place, fault):
     place.check_store()
 
 
+@pytest.mark.quick
+def test_bytes_past_the_end_among_many(place):
+    """They are seen whoever has the connection next, or closes it."""
+    bodies = {"past/%d" % i: os.urandom((2 + i % 2) * PIECE + 5)
+              for i in range(150)}
+    for name, body in bodies.items():
+        place.put(name, body)
+        place.bad.fail(name, longer)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(25) as pool:
+            for a, body in zip(pool.map(
+                    lambda n: place.edge.ask("/one/" + n), bodies),
+                    bodies.values()):
+                judge(a, "fault", True, body)
+    finally:
+        place.bad.faults.clear()
+
+
 # -- at random
 
 def at_random(rng, request, body_of):

@@ -85,6 +85,10 @@ body(struct reply *r, const uint8_t *p, size_t size)
 	CHECK(r->at == once.at && r->at == two.at);
 	CHECK(r->rest == once.rest && r->rest == two.rest);
 	CHECK(!r->has_length || size + r->rest == r->length);
+	if (reply_is_over(r)) {
+		reply_body(&once, "", 1);
+		CHECK(once.fault != NULL);
+	}
 	/* Trailers and the like come to the header callback too. */
 	CHECK(reply_line(r, "X", 1) == REPLY_FIELD && r->fault == NULL);
 }
