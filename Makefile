@@ -59,8 +59,9 @@ EDGE =		edge/blob.c edge/blob_folders.c edge/blob_partial.c \
 		edge/kind.c edge/lease.c edge/link.c edge/mark.c \
 		edge/memory.c edge/plain.c edge/plain_fetch.c \
 		edge/plain_poll.c edge/plain_request.c edge/plain_version.c \
-		edge/pull.c edge/rate.c edge/record.c edge/record_db.c \
-		edge/reply.c edge/resident.c edge/scrub.c edge/serve.c \
+		edge/pull.c edge/pull_piece.c edge/rate.c edge/record.c \
+		edge/record_db.c edge/reply.c edge/resident.c edge/scrub.c \
+		edge/serve.c \
 		edge/status.c edge/strict.c edge/sync.c \
 		edge/sync_coded.c edge/sync_fetch.c edge/sync_table.c edge/table.c \
 		edge/unstored.c edge/upstream.c \

@@ -37,6 +37,8 @@ struct fills {
 	pthread_cond_t	 work;
 	struct fill_queue opens;	/* in order, urgent ones first */
 	struct fill_queue ends;
+	TAILQ_HEAD(, pull) pieces;	/* to be verified and written */
+	pthread_cond_t	 written;	/* a worker is through with one */
 	LIST_HEAD(, fill) bucket[BUCKETS];
 	unsigned	 max, running, queued;
 	unsigned	 nchecking;	/* workers that look at files */
@@ -244,7 +246,8 @@ fill_unstore(struct fill *fl)
 	/* Those that can be had once only come all. */
 	if (fl->plain == NULL || fill_plain_resumes(fl->plain))
 		LIST_FOREACH(pl, &fl->pulls, link)
-			pl->end = MIN(pl->end, pl->next + UNSTORED_AHEAD);
+			pl->end = MIN(pl->end,
+			    pl->piece.number + UNSTORED_AHEAD);
 	if (log_allowed(&unstored_limit, WARN_BURST))
 		log_warn("fill %s goes on without the cache",
 		    fill_name(fl, name));
@@ -534,16 +537,77 @@ next_open(struct fills *f)
 	return (fl);
 }
 
+void
+fill_hand_piece(struct pull *pl)
+{
+	struct fills *f = pl->fill->fills;
+
+	(void)pthread_mutex_lock(&f->lock);
+	CHECK(pl->state == BEHIND_FREE);
+	pl->state = BEHIND_QUEUED;
+	TAILQ_INSERT_TAIL(&f->pieces, pl, work);
+	(void)pthread_cond_signal(&f->work);
+	(void)pthread_mutex_unlock(&f->lock);
+}
+
+bool
+fill_is_free(struct pull *pl)
+{
+	struct fills *f = pl->fill->fills;
+	bool is_free;
+
+	(void)pthread_mutex_lock(&f->lock);
+	is_free = pl->state == BEHIND_FREE;
+	(void)pthread_mutex_unlock(&f->lock);
+	return (is_free);
+}
+
+bool
+fill_take_back(struct pull *pl)
+{
+	struct fills *f = pl->fill->fills;
+	bool queued;
+
+	(void)pthread_mutex_lock(&f->lock);
+	if ((queued = pl->state == BEHIND_QUEUED)) {
+		TAILQ_REMOVE(&f->pieces, pl, work);
+		pl->state = BEHIND_FREE;
+	}
+	while (pl->state == BEHIND_TAKEN)
+		(void)pthread_cond_wait(&f->written, &f->lock);
+	(void)pthread_mutex_unlock(&f->lock);
+	return (queued);
+}
+
+/* Locked; unlocked meanwhile. */
+static void
+keep_piece(struct fills *f, struct pull *pl)
+{
+
+	TAILQ_REMOVE(&f->pieces, pl, work);
+	pl->state = BEHIND_TAKEN;
+	(void)pthread_mutex_unlock(&f->lock);
+	pull_keep_behind(pl);
+	(void)pthread_mutex_lock(&f->lock);
+	pl->state = BEHIND_FREE;
+	(void)pthread_cond_broadcast(&f->written);
+}
+
 static void *
 work(void *arg)
 {
 	struct fills *f = arg;
 	struct fill *fl;
+	struct pull *pl;
 	bool checks;
 
 	(void)pthread_mutex_lock(&f->lock);
 	for (;;) {
 		checks = false;
+		if ((pl = TAILQ_FIRST(&f->pieces)) != NULL) {
+			keep_piece(f, pl);
+			continue;
+		}
 		if ((fl = TAILQ_FIRST(&f->ends)) != NULL) {
 			TAILQ_REMOVE(&f->ends, fl, work);
 			(void)pthread_mutex_unlock(&f->lock);
@@ -580,8 +644,10 @@ fills_new(struct blob_store *s, struct upstreams *u, const struct edge_conf *c)
 	f->upstreams = u;
 	TAILQ_INIT(&f->opens);
 	TAILQ_INIT(&f->ends);
+	TAILQ_INIT(&f->pieces);
 	(void)pthread_mutex_init(&f->lock, NULL);
 	(void)pthread_cond_init(&f->work, NULL);
+	(void)pthread_cond_init(&f->written, NULL);
 	fills_configure(f, c);
 	for (; f->nworker < WORKERS; f->nworker++)
 		if ((e = pthread_create(&f->worker[f->nworker], NULL, work,
@@ -662,6 +728,7 @@ fills_destroy(struct fills **fp)
 	for (i = 0; i < f->nworker; i++)
 		(void)pthread_join(f->worker[i], NULL);
 	(void)pthread_cond_destroy(&f->work);
+	(void)pthread_cond_destroy(&f->written);
 	(void)pthread_mutex_destroy(&f->lock);
 	free(f);
 }

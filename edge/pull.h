@@ -16,10 +16,10 @@
 #include "proto/chunk.h"
 
 /*
- * Inside of a fill, for fill*.c and pull.c alone.  fill.c owns fills and ends
+ * Inside of a fill, for fill*.c and pull*.c alone.  fill.c owns fills and ends
  * them, fill_open.c finds a file and what it holds already, fill_reader.c owns
- * those who wait; pull.c decides which transfers a fill needs, and verifies and
- * writes what they bring.
+ * those who wait; pull.c decides which transfers a fill needs, and pull_piece.c
+ * verifies and writes what they bring.
  */
 #define	FILL_MAGIC	0x66696c6cu
 #define	FILL_PULLS	4u		/* transfers at once for one fill */
@@ -38,16 +38,28 @@ enum fill_stage {
 	STAGE_FAILED
 };
 
-/* One transfer of a fill, bringing pieces next, next + 1, ... end - 1. */
+/* A piece, or what has come of it. */
+struct piece {
+	size_t		 number;
+	size_t		 len;		/* bytes so far */
+	uint8_t		*buf;		/* NULL: see pull->sha */
+};
+
+/* One transfer of a fill, bringing the pieces from `piece` on. */
 struct pull {
 	struct fill	*fill;
 	struct transfer	*transfer;
-	size_t		 next, end;	/* end: fill->lock */
+	struct piece	 piece;		/* the transfer thread's; number: both */
 	size_t		 last;		/* what was asked for ends before it */
+	size_t		 end;		/* fill->lock; more is not needed */
 	bool		 progress, enough;
-	size_t		 len;		/* bytes of piece `next` so far */
-	uint8_t		*buf;		/* for a piece, or NULL: */
-	struct sha256	*sha;		/* whole blobs without rows */
+	struct sha256	*sha;		/* whole blobs without rows, or NULL */
+	/* The one before, that is verified and written meanwhile. */
+	struct piece	 behind;
+	bool		 has_behind;	/* fill->lock */
+	bool		 wrong;		/* fill->lock; that one failed */
+	enum { BEHIND_FREE, BEHIND_QUEUED, BEHIND_TAKEN } state; /* fills->lock */
+	TAILQ_ENTRY(pull) work;		/* fills->lock */
 	LIST_ENTRY(pull) link;
 };
 
@@ -158,6 +170,8 @@ bool	pull_piece_ok(const struct fill *fl, size_t piece, const void *p,
 	    size_t len);
 /* It is there and verified. */
 void	pull_mark(struct fill *fl, size_t piece);
+/* For a piece of it.  NULL: out of memory. */
+uint8_t	*pull_buffer(const struct fill *fl);
 /* Starts the transfers that are needed now, or moves on to STAGE_WRITTEN. */
 void	pull_schedule(struct fill *fl);
 /* Bytes of a piece that a reader waits for, who reads on to `end` (a piece,
@@ -170,6 +184,13 @@ bool	pull_never(const struct fill *fl, size_t piece);
 bool	pull_later(void *pull);
 /* A transfer of all of it, which others have begun.  False: out of memory. */
 bool	pull_adopt(struct fill *fl, struct transfer *t);
+
+/* Of transfers: their data, and whether all that they gave was right, once no more
+ * comes.  For struct transfer_want; nothing is locked. */
+enum transfer_more pull_data(void *pull, const void *data, size_t len);
+bool	pull_settle(void *pull);
+/* Verifies and writes the piece that was handed over.  Nothing is locked. */
+void	pull_keep_behind(struct pull *pl);
 
 /* By fill_open.c, in a worker; nothing is locked.  Finds or makes the file, and
  * marks what it holds, waking readers.  NULL, or why not. */
@@ -214,6 +235,14 @@ void	fill_hand_on(struct fill *fl);
 /* The same, after a wake. */
 void	fill_leave(struct fill *fl);
 void	fill_unref(struct fill *fl);
+/*
+ * By the transfer thread; nothing is locked.  Has a worker do pull_keep_behind();
+ * whether none has it any more; and true where none has begun it, and none will,
+ * else they are waited for.
+ */
+void	fill_hand_piece(struct pull *pl);
+bool	fill_is_free(struct pull *pl);
+bool	fill_take_back(struct pull *pl);
 struct upstreams *fill_upstreams(const struct fill *fl);
 struct blob_store *fills_store(const struct fills *f);
 bool	fills_stopping(struct fills *f);

@@ -132,10 +132,12 @@ transfer_free(struct transfer *t)
 static void
 finish(struct transfer *t)
 {
-	struct transfer_end e = { .result = t->result, .coding = t->coding,
+	struct transfer_end e;
+
+	check_given(t);
+	e = (struct transfer_end){ .result = t->result, .coding = t->coding,
 	    .received = t->received,
 	    .silent = t->event == HEALTH_HARD_FAULT };
-
 	if (t->curl != NULL)
 		(void)curl_multi_remove_handle(t->u->multi, t->curl);
 	(void)log_escape(e.reason, sizeof(e.reason), t->reason,

@@ -146,6 +146,9 @@ struct transfer_want {
 	 * done is called once, last; the transfer is gone with it.
 	 */
 	enum transfer_more (*data)(void *arg, const void *p, size_t len);
+	/* Or NULL.  Likewise, when no more comes, before done: false: bytes that
+	 * data took failed verification. */
+	bool		(*verified)(void *arg);
 	void		(*done)(void *arg, const struct transfer_end *e);
 	void		*arg;
 };

@@ -103,6 +103,8 @@ void	give_up(struct transfer *t, enum transfer_result result,
 	    __attribute__((format(printf, 4, 5)));
 /* What an ended transfer, which nothing was said about yet, comes to. */
 void	conclude(struct transfer *t, CURLcode rc);
+/* The end: bytes that it gave may have been wrong. */
+void	check_given(struct transfer *t);
 /* One that waiting does not mend. */
 bool	is_hard(CURLcode rc);
 /* Whoever takes its bytes wants them later. */

@@ -216,6 +216,24 @@ transfer_on_header(char *line, size_t size, size_t n, void *arg)
 	return (t->over ? 0 : len);
 }
 
+static void
+give_up_wrong(struct transfer *t)
+{
+
+	give_up(t, TRANSFER_FAULT, content_event(t, HEALTH_WRONG_BYTES),
+	    "wrong bytes: they have another digest");
+}
+
+void
+check_given(struct transfer *t)
+{
+
+	if (!t->accepted || t->w.verified == NULL || t->w.verified(t->w.arg))
+		return;
+	t->over = false;		/* whatever was said of its end */
+	give_up_wrong(t);
+}
+
 /* Gives bytes that are wanted to the caller. */
 static void
 give(struct transfer *t, const char *p, size_t len)
@@ -230,9 +248,7 @@ give(struct transfer *t, const char *p, size_t len)
 		give_up(t, TRANSFER_STOPPED, HEALTH_GOOD, "enough");
 		break;
 	case TRANSFER_WRONG:
-		give_up(t, TRANSFER_FAULT,
-		    content_event(t, HEALTH_WRONG_BYTES),
-		    "wrong bytes: they have another digest");
+		give_up_wrong(t);
 		break;
 	case TRANSFER_BROKEN:
 		give_up(t, TRANSFER_STOPPED, HEALTH_NEUTRAL, "local fault");

@@ -21,6 +21,14 @@ def flip(path, sock, head, body):
     return True
 
 
+def flip_and_cut(path, sock, head, body):
+    """Ended before anybody can have verified the first chunk."""
+    body = body[:10] + bytes([body[10] ^ 1]) + body[11:]
+    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" %
+                 len(body) + body[:CHUNK + 1])
+    return True
+
+
 def published(box, tmp_path, *ups):
     for up in ups:
         up.origin = urllib.parse.urlsplit(box.master)
@@ -68,6 +76,23 @@ def test_the_upstream_with_wrong_bytes_is_named_and_set_aside(sandbox,
     assert "set aside" in box.log("edge1") and bad.url in box.log("edge1")
     told = samples(box.env["MASTER_STATUS"], "/metrics")
     assert told['pkgcast_sets_generation{set="demo"}'] == 1
+    bad.close()
+    good.close()
+
+
+@pytest.mark.quick
+def test_wrong_bytes_count_as_such_where_the_answer_is_cut_too(sandbox,
+                                                               tmp_path):
+    bad, good = Upstream(None), Upstream(None)
+    box = sandbox("--edges", "1", "--upstream", bad.url, "--upstream",
+                  good.url)
+    content = published(box, tmp_path, bad, good)
+    bad.fault = flip_and_cut
+    assert get(box.edges[0], "/demo/many.pkg").body == content["many.pkg"]
+    states = {u["url"]: u for u in box.status(box.edges[0])["upstreams"]}
+    assert states[bad.url]["aside"] and not states[good.url]["aside"]
+    assert "wrong bytes" in states[bad.url]["last_error"]
+    assert "chunk=0 reason=wrong bytes" in box.log("edge1")
     bad.close()
     good.close()
 
