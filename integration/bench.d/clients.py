@@ -15,6 +15,7 @@ import socket
 import time
 
 READ = 128 << 10
+CHUNK = 256 << 10               # until so much of a file is there: Client.chunk
 HEAD = 16 << 10
 NOBODY = 0.05
 
@@ -44,7 +45,7 @@ class Client:
         self.truth, self.part = truth, part
         self.sock, self.begin, self.head = None, None, b""
         self.status = self.left = self.at = None
-        self.first = self.end = self.wrong = None
+        self.first = self.chunk = self.end = self.wrong = None
 
     def start(self):
         self.begin = time.monotonic()
@@ -91,6 +92,8 @@ class Client:
             return self.over("wrong bytes")
         self.at += size
         self.left -= size
+        if self.chunk is None and self.at >= CHUNK:
+            self.chunk = now
         if self.left == 0:
             self.end = now
             return self.over(None)

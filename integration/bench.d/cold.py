@@ -8,7 +8,8 @@ crowd: 100 clients that come within half a second for one file of 40 MB, over a
 line of 20 MB/s from the origin (link.py).  tail: a client that wants the last 64
 KiB of such a file when another has just begun to download it; alone: without
 that other one.  whole: one client for one file of 1 GB, straight from the
-origin.  The row "straight" has no cache: what line and client are good for."""
+origin.  The row "straight" has no cache: what line and client are good for; its
+chunk is the time until 256 KiB are there, which is when an edge may begin."""
 import contextlib
 import os
 import shutil
@@ -28,10 +29,9 @@ RATE, SIZE = 20 * 1000 * 1000, 40 * 1000 * 1000
 TAIL = 64 << 10
 AFTER = 0.05                    # the other client has been sent something
 WHOLE, WHOLE_QUICK = 1000 * 1000 * 1000, 200 * 1000 * 1000
-CHUNK = 256 << 10
 PATIENCE = 90                   # then a client gives up: it counts as wrong
-# What an edge may take until the first bytes are out, besides the time that a
-# chunk has on the line; how late the last client may be through.
+# What an edge may take until the first bytes are out, besides the time until a
+# client without a cache has a whole chunk; how late the last one may be through.
 SLACK_MS = 2
 SLACK_DONE = 1.05
 TAIL_MS = 100
@@ -41,7 +41,7 @@ ROWS = {"crowd": ("crowd",), "tail": ("tail", "alone"), "whole": ("whole",)}
 # key, title, which way is better (0: no ratio), form
 COLUMNS = {
     "crowd": (("first", "first ms", -1), ("p50", "p50 ms", -1),
-              ("max", "max ms", -1), ("taken", "upstream", -1),
+              ("max", "max ms", -1), ("chunk", "chunk ms", 0), ("taken", "upstream", -1),
               ("done", "done s", -1), ("ideal", "/ideal", 0),
               ("cpu", "CPU s", -1), ("client", "client cores", 0)),
     "tail": (("ms", "tail ms", -1), ("status", "status", 0),
@@ -190,6 +190,7 @@ def crowd(stage, name, number):
     done = max(ends) - asked[0].begin if len(ends) == count else None
     got.update(first=ms(asked[0].first), p50=ms(middle(first)),
                max=ms(first[-1] if len(first) == count else None),
+               chunk=ms(asked[0].chunk),
                done=done, ideal=done and done / (SIZE / RATE))
     return got
 
@@ -304,7 +305,7 @@ def aims(summaries):
             continue
         most("%s: wrong or short answers" % row, mine["wrong"], 0, "clients")
         if row == "crowd":
-            chunk = CHUNK / RATE * 1000 + SLACK_MS
+            chunk = summary["servers"]["straight"]["chunk"] + SLACK_MS
             for key, word in (("first", "of the first client"),
                               ("p50", "p50"), ("max", "max")):
                 most("crowd: first byte, %s," % word, mine[key], chunk, "ms")
