@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Fills and their readers.  Readers come in HTTP threads (serve) and in the
- * follow thread; the slow work on disk at both ends of a fill (making room,
- * checking an old partial file, syncing) is done by a few workers; what lies
- * between is pull.c's.
+ * follow thread; the slow work (making room, checking an old partial file,
+ * verifying and writing what comes, syncing) is done by a few workers; which
+ * transfers bring it is pull.c's.
  */
 #include <sys/param.h>
 
@@ -42,6 +42,7 @@ struct fills {
 	LIST_HEAD(, fill) bucket[BUCKETS];
 	unsigned	 max, running, queued;
 	unsigned	 nchecking;	/* workers that look at files */
+	unsigned	 nkeeping;	/* workers that verify and write */
 	unsigned	 max_clients;	/* of one fill */
 	atomic_bool	 finish;	/* without clients, too */
 	atomic_uint	 nunstored;	/* of running; they count no more */
@@ -543,7 +544,7 @@ fill_hand_piece(struct pull *pl)
 	struct fills *f = pl->fill->fills;
 
 	(void)pthread_mutex_lock(&f->lock);
-	CHECK(pl->state == BEHIND_FREE);
+	CHECK(pl->state == BEHIND_OURS);
 	pl->state = BEHIND_QUEUED;
 	TAILQ_INSERT_TAIL(&f->pieces, pl, work);
 	(void)pthread_cond_signal(&f->work);
@@ -551,15 +552,15 @@ fill_hand_piece(struct pull *pl)
 }
 
 bool
-fill_is_free(struct pull *pl)
+fill_piece_is_ours(struct pull *pl)
 {
 	struct fills *f = pl->fill->fills;
-	bool is_free;
+	bool ours;
 
 	(void)pthread_mutex_lock(&f->lock);
-	is_free = pl->state == BEHIND_FREE;
+	ours = pl->state == BEHIND_OURS;
 	(void)pthread_mutex_unlock(&f->lock);
-	return (is_free);
+	return (ours);
 }
 
 bool
@@ -571,7 +572,7 @@ fill_take_back(struct pull *pl)
 	(void)pthread_mutex_lock(&f->lock);
 	if ((queued = pl->state == BEHIND_QUEUED)) {
 		TAILQ_REMOVE(&f->pieces, pl, work);
-		pl->state = BEHIND_FREE;
+		pl->state = BEHIND_OURS;
 	}
 	while (pl->state == BEHIND_TAKEN)
 		(void)pthread_cond_wait(&f->written, &f->lock);
@@ -586,10 +587,12 @@ keep_piece(struct fills *f, struct pull *pl)
 
 	TAILQ_REMOVE(&f->pieces, pl, work);
 	pl->state = BEHIND_TAKEN;
+	f->nkeeping++;
 	(void)pthread_mutex_unlock(&f->lock);
 	pull_keep_behind(pl);
 	(void)pthread_mutex_lock(&f->lock);
-	pl->state = BEHIND_FREE;
+	f->nkeeping--;
+	pl->state = BEHIND_OURS;
 	(void)pthread_cond_broadcast(&f->written);
 }
 
@@ -604,7 +607,9 @@ work(void *arg)
 	(void)pthread_mutex_lock(&f->lock);
 	for (;;) {
 		checks = false;
-		if ((pl = TAILQ_FIRST(&f->pieces)) != NULL) {
+		/* The other half is for what the transfer thread cannot do. */
+		if ((pl = TAILQ_FIRST(&f->pieces)) != NULL &&
+		    f->nkeeping < WORKERS / 2) {
 			keep_piece(f, pl);
 			continue;
 		}

@@ -21,7 +21,7 @@
  * those who read now, and kept for a moment in memory.
  *
  * Locks: fills, then one fill, then the upstreams' or the store's; no callback
- * (wake, named, data, done) is ever called with one of them held.
+ * (wake, named, data, verified, done) is ever called with one of them held.
  */
 struct fills;
 

@@ -42,23 +42,26 @@ enum fill_stage {
 struct piece {
 	size_t		 number;
 	size_t		 len;		/* bytes so far */
-	uint8_t		*buf;		/* NULL: see pull->sha */
+	uint8_t		*buf;		/* NULL where pull->sha takes it */
 };
 
 /* One transfer of a fill, bringing the pieces from `piece` on. */
 struct pull {
 	struct fill	*fill;
 	struct transfer	*transfer;
-	struct piece	 piece;		/* the transfer thread's; number: both */
+	struct piece	 piece;		/* the transfer thread's, who changes its
+					 * number under fill->lock */
 	size_t		 last;		/* what was asked for ends before it */
 	size_t		 end;		/* fill->lock; more is not needed */
 	bool		 progress, enough;
 	struct sha256	*sha;		/* whole blobs without rows, or NULL */
-	/* The one before, that is verified and written meanwhile. */
+	/* The one before, that is verified and written meanwhile; what `buf` is kept
+	 * for else. */
 	struct piece	 behind;
 	bool		 has_behind;	/* fill->lock */
 	bool		 wrong;		/* fill->lock; that one failed */
-	enum { BEHIND_FREE, BEHIND_QUEUED, BEHIND_TAKEN } state; /* fills->lock */
+	/* Whose turn it is with that one: the transfer thread's, or a worker's. */
+	enum { BEHIND_OURS, BEHIND_QUEUED, BEHIND_TAKEN } state; /* fills->lock */
 	TAILQ_ENTRY(pull) work;		/* fills->lock */
 	LIST_ENTRY(pull) link;
 };
@@ -185,8 +188,8 @@ bool	pull_later(void *pull);
 /* A transfer of all of it, which others have begun.  False: out of memory. */
 bool	pull_adopt(struct fill *fl, struct transfer *t);
 
-/* Of transfers: their data, and whether all that they gave was right, once no more
- * comes.  For struct transfer_want; nothing is locked. */
+/* Of transfers: their data; and once no more comes the rest of the work on it, and
+ * whether all was right.  For struct transfer_want; nothing is locked. */
 enum transfer_more pull_data(void *pull, const void *data, size_t len);
 bool	pull_settle(void *pull);
 /* Verifies and writes the piece that was handed over.  Nothing is locked. */
@@ -235,13 +238,12 @@ void	fill_hand_on(struct fill *fl);
 /* The same, after a wake. */
 void	fill_leave(struct fill *fl);
 void	fill_unref(struct fill *fl);
-/*
- * By the transfer thread; nothing is locked.  Has a worker do pull_keep_behind();
- * whether none has it any more; and true where none has begun it, and none will,
- * else they are waited for.
- */
+/* By the transfer thread; nothing is locked.  Has a worker do pull_keep_behind(). */
 void	fill_hand_piece(struct pull *pl);
-bool	fill_is_free(struct pull *pl);
+/* Whether no worker has it (any more). */
+bool	fill_piece_is_ours(struct pull *pl);
+/* The same, afterwards: waits for one that has begun.  True: none had, and it is to be
+ * done by the caller. */
 bool	fill_take_back(struct pull *pl);
 struct upstreams *fill_upstreams(const struct fill *fl);
 struct blob_store *fills_store(const struct fills *f);

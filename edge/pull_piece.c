@@ -3,8 +3,8 @@
  * The bytes that a fill's transfers bring: they are cut into pieces, verified and
  * written.  Data come in the transfer thread.  A piece that is complete is handed
  * to one of fill.c's workers, and the next one is taken meanwhile; where the last
- * one is not written yet, and at the end, the transfer thread does it itself, so
- * that it is never further ahead than one piece.
+ * one is not written yet the transfer thread does this one itself, so that it is
+ * never further ahead than one piece; at the end it does what no worker has begun.
  */
 #include <sys/param.h>
 
@@ -113,19 +113,38 @@ keep_in_memory(struct fill *fl, struct piece *pc)
 	pc->buf = NULL;
 }
 
-/* Verifies a piece that is complete, and makes it readable.  False: it is wrong. */
+/* The transfer goes on from the next piece, or has none behind.  Fill locked. */
+static void
+pass(struct pull *pl, const struct piece *pc)
+{
+
+	if (pc == &pl->behind) {
+		CHECK(pl->has_behind);
+		pl->has_behind = false;
+	} else {
+		pl->piece.number++;
+		pl->piece.len = 0;
+	}
+}
+
+/*
+ * Verifies a piece that is complete, and makes it readable.  False: it is wrong, and
+ * counts as coming until the transfer has ended, so that nobody asks the same
+ * upstream for it meanwhile.
+ */
 static bool
 keep(struct pull *pl, struct piece *pc)
 {
 	struct fill *fl = pl->fill;
-	bool stored;
+	bool write, stored = true;
 
 	if (!verify(pl, pc))
 		return (false);
 	(void)pthread_mutex_lock(&fl->lock);
-	stored = fl->unstored == NULL;
+	write = pl->sha == NULL && !fl->in_memory && fl->unstored == NULL &&
+	    fl->stage == STAGE_RUNNING;
 	(void)pthread_mutex_unlock(&fl->lock);
-	if (stored && pl->sha == NULL && !fl->in_memory)
+	if (write)
 		stored = write_piece(fl, pc->buf, pc->len,
 		    pc->number * fl->unit) == 0;
 	(void)pthread_mutex_lock(&fl->lock);
@@ -140,6 +159,7 @@ keep(struct pull *pl, struct piece *pc)
 		if (fl->nhave == fl->npiece)
 			pull_schedule(fl);
 	}
+	pass(pl, pc);
 	fill_leave(fl);
 	return (true);
 }
@@ -148,16 +168,12 @@ void
 pull_keep_behind(struct pull *pl)
 {
 	struct fill *fl = pl->fill;
-	bool ok;
 
-	ok = keep(pl, &pl->behind);
+	if (keep(pl, &pl->behind))
+		return;
 	(void)pthread_mutex_lock(&fl->lock);
-	CHECK(pl->has_behind);
-	pl->has_behind = false;
-	if (!ok) {
-		pl->wrong = true;
-		transfer_cancel(fill_upstreams(fl), pl->transfer);
-	}
+	pl->wrong = true;
+	transfer_cancel(fill_upstreams(fl), pl->transfer);
 	(void)pthread_mutex_unlock(&fl->lock);
 }
 
@@ -188,7 +204,7 @@ may_hand_over(struct pull *pl)
 	(void)pthread_mutex_lock(&fl->lock);
 	may = fl->unstored == NULL && !pl->has_behind;
 	(void)pthread_mutex_unlock(&fl->lock);
-	if (!may || !fill_is_free(pl) || (pl->behind.buf == NULL &&
+	if (!may || !fill_piece_is_ours(pl) || (pl->behind.buf == NULL &&
 	    (pl->behind.buf = pull_buffer(fl)) == NULL))
 		return (false);
 	pl->piece.buf = pl->behind.buf;
@@ -210,10 +226,10 @@ piece_done(struct pull *pl)
 	if (fl->stage >= STAGE_FAILED)
 		more = TRANSFER_BROKEN;
 	else {
-		if (handed)
+		if (handed) {
 			pl->has_behind = true;
-		pl->piece.len = 0;
-		pl->piece.number++;
+			pass(pl, &pl->piece);
+		}
 		/* Where the answer ends by itself its connection lives on. */
 		if (pl->piece.number < pl->last &&
 		    (pl->piece.number >= pl->end ||

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Strictness that libcurl lacks.  Called by upstream.c and by libcurl, in the thread
- * that runs the transfers.
+ * Strictness that libcurl lacks.  Called by upstream*.c and by libcurl, in the thread
+ * that runs the request.
  *
  * What versions 7.88 and 8.14 let pass of the answers in integration/badhttp.py, and
  * how it is found:
@@ -25,7 +25,8 @@
  *   Content-Length says, so that is the ordinary case in all but small answers.  They
  *   are looked for when the last byte of the answer was read: later the connection is
  *   another request's, or was closed, since libcurl sees them, too, when it looks for
- *   one to use.
+ *   one to use.  The answer is refused then, its last bytes included, whatever vouches
+ *   for them, and also where the connection was to end with it.
  * - Bytes that came later into a kept connection: 8.14 does not use it; 7.88 sends
  *   the next request and takes them for its answer.  So they are looked for just
  *   before a request is sent.
@@ -38,6 +39,7 @@
 #include <sys/socket.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -54,7 +56,7 @@ has_input(curl_socket_t fd)
 	    (errno != EAGAIN && errno != EWOULDBLOCK));
 }
 
-/* The rest of a body may have ended the answer: whether there is more. */
+/* A fault, where the answer is complete and more is there. */
 static void
 look_past_end(struct strict *s)
 {
@@ -150,22 +152,23 @@ on_request(void *arg, char *ip, char *local_ip, int port, int local_port)
 	struct strict_slot *k;
 	curl_socket_t fd = made_socket(s, local_port);
 
-	(void)ip;
 	(void)local_ip;
-	(void)port;
 	s->fd = is_plain(s->curl) ? fd : CURL_SOCKET_BAD;
 	if (s->kept == NULL)
 		return (CURL_PREREQFUNC_OK);
 	k = &s->kept->slot[local_port % STRICT_KEPT];
 	/* One that is not known any more is not used either. */
 	if (fd == CURL_SOCKET_BAD && (k->port != local_port ||
+	    k->peer_port != port || strcmp(k->peer, ip) != 0 ||
 	    tcp_port(k->fd) != local_port || has_input(k->fd))) {
 		s->stale = true;
 		return (CURL_PREREQFUNC_ABORT);
 	}
-	if (fd != CURL_SOCKET_BAD)
-		*k = (struct strict_slot){ .port = local_port, .fd = fd };
-	else if (is_plain(s->curl))
+	if (fd != CURL_SOCKET_BAD) {
+		*k = (struct strict_slot){ .port = local_port,
+		    .peer_port = port, .fd = fd };
+		(void)snprintf(k->peer, sizeof(k->peer), "%s", ip);
+	} else if (is_plain(s->curl))
 		s->fd = k->fd;
 	return (CURL_PREREQFUNC_OK);
 }

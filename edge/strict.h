@@ -9,18 +9,22 @@
 #include "edge/reply.h"
 
 /*
- * Inside of the upstreams, for upstream.c alone: what libcurl lets pass of answers
+ * Inside of the upstreams, for upstream*.c alone: what libcurl lets pass of answers
  * that are framed wrongly, and what it leaves unread on a connection that it keeps.
- * In the thread that runs the transfers.
+ * In the thread that runs the request.
  */
 #define	STRICT_KEPT	1024		/* connections that are told apart */
+#define	STRICT_PEER	64		/* an address as text, zone and all */
 #define	STRICT_MADE	16u		/* sockets that a request may need */
 
 struct strict;
 /* The kept connections of a multi handle.  Zero-initialise. */
 struct strict_kept {
 	struct strict_slot {
-		long		 port;		/* ours; 0: none */
+		int		 port;		/* ours; 0: none */
+		/* Connections to different peers may have the same one. */
+		int		 peer_port;
+		char		 peer[STRICT_PEER];
 		curl_socket_t	 fd;
 	} slot[STRICT_KEPT];
 };
@@ -30,7 +34,7 @@ struct strict {
 	CURL		*curl;
 	struct reply	*reply;
 	struct strict_kept *kept;
-	curl_socket_t	 fd;			/* of the request; BAD: TLS */
+	curl_socket_t	 fd;			/* of the request; BAD: TLS, not known */
 	curl_socket_t	 made[STRICT_MADE];	/* the last ones */
 	unsigned	 nmade;
 	bool		 stale;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The memory of fills that cannot be stored, for fill.c and pull.c.
+ * The memory of fills that cannot be stored, for fill.c and pull*.c.
  */
 #include <stdlib.h>
 

@@ -409,6 +409,7 @@ transfer_hand_over(struct transfer *t, uint64_t size,
 	t->w.size = t->w.to = size;
 	t->w.plain = plain;
 	t->w.data = data;
+	t->w.verified = NULL;
 	t->w.done = done;
 	t->w.arg = arg;
 }

@@ -141,7 +141,7 @@ struct transfer_want {
 	/* Or NULL; with its `head`: size and to are TRANSFER_UNKNOWN. */
 	const struct transfer_plain *plain;
 	/*
-	 * Both are called in the transfer thread with no lock held; data with
+	 * All are called in the transfer thread with no lock held; data with
 	 * bytes in order from `from` on, never beyond `to` (coded ones: max).
 	 * done is called once, last; the transfer is gone with it.
 	 */
