@@ -85,7 +85,9 @@ on_done(void *arg, const struct transfer_end *e)
 	LIST_REMOVE(pl, link);
 	if (--fl->npull == 0)
 		fl->narrow = false;
-	if (pl->progress) {
+	/* What came behind a wrong piece, before that was seen, is no progress: with
+	 * one that nobody has right there would be no end. */
+	if (pl->wrong ? pl->behind.number > pl->first : pl->progress) {
 		fl->round = 0;
 		fl->tried = 0;
 	}
@@ -163,7 +165,7 @@ start(struct fill *fl, size_t piece, size_t most)
 	if ((pl = calloc(1, sizeof(*pl))) == NULL)
 		goto fail;
 	pl->fill = fl;
-	pl->piece.number = piece;
+	pl->piece.number = pl->first = piece;
 	pl->last = pl->end = MIN(find_end(fl, piece), most);
 	if (pull_is_whole(fl) ? (pl->sha = sha256_new()) == NULL :
 	    (pl->piece.buf = pull_buffer(fl)) == NULL)

@@ -51,7 +51,7 @@ struct pull {
 	struct transfer	*transfer;
 	struct piece	 piece;		/* the transfer thread's, who changes its
 					 * number under fill->lock */
-	size_t		 last;		/* what was asked for ends before it */
+	size_t		 first, last;	/* asked for; last: the end, exclusive */
 	size_t		 end;		/* fill->lock; more is not needed */
 	bool		 progress, enough;
 	struct sha256	*sha;		/* whole blobs without rows, or NULL */
