@@ -189,6 +189,14 @@ fail:
 	fill_fail(fl, "out of memory, or stopping");
 }
 
+/* It came, and is verified and written now.  Fill locked. */
+static bool
+is_behind(const struct pull *pl, size_t piece)
+{
+
+	return (pl->has_behind && pl->behind.number == piece);
+}
+
 void
 pull_want(struct fill *fl, size_t piece, size_t end)
 {
@@ -203,7 +211,7 @@ pull_want(struct fill *fl, size_t piece, size_t end)
 	LIST_FOREACH(pl, &fl->pulls, link)
 		if ((pl->piece.number <= piece && piece < pl->end &&
 		    piece - pl->piece.number <= FILL_FAR) ||
-		    (pl->has_behind && pl->behind.number == piece))
+		    is_behind(pl, piece))
 			return;
 	start(fl, piece, fl->npull > 0 || fl->unstored != NULL ? end :
 	    fl->npiece);
@@ -226,8 +234,7 @@ pull_never(const struct fill *fl, size_t piece)
 	if (!is_fleeting(fl) || pull_have(fl, piece))
 		return (false);
 	LIST_FOREACH(pl, &fl->pulls, link)
-		if (pl->piece.number <= piece ||
-		    (pl->has_behind && pl->behind.number == piece))
+		if (pl->piece.number <= piece || is_behind(pl, piece))
 			return (false);
 	return (true);
 }

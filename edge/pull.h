@@ -242,8 +242,8 @@ void	fill_unref(struct fill *fl);
 void	fill_hand_piece(struct pull *pl);
 /* Whether no worker has it (any more). */
 bool	fill_piece_is_ours(struct pull *pl);
-/* The same, afterwards: waits for one that has begun.  True: none had, and it is to be
- * done by the caller. */
+/* Sees to it that no worker has it: waits for one that has begun.  True: none had, and
+ * it is to be done by the caller. */
 bool	fill_take_back(struct pull *pl);
 struct upstreams *fill_upstreams(const struct fill *fl);
 struct blob_store *fills_store(const struct fills *f);

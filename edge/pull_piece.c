@@ -188,12 +188,11 @@ pull_settle(void *pull)
 }
 
 /*
- * Room for one more piece while this one is verified and written: the two change
- * places.  Not where another is behind already, and not for the last one, behind
- * which nothing comes.
+ * The complete piece changes places with the one behind, whose buffer takes the next
+ * one.  False, and nothing was done: another is behind still, or nothing comes next.
  */
 static bool
-may_hand_over(struct pull *pl)
+put_behind(struct pull *pl)
 {
 	struct fill *fl = pl->fill;
 	struct piece done = pl->piece;
@@ -218,7 +217,7 @@ piece_done(struct pull *pl)
 {
 	struct fill *fl = pl->fill;
 	enum transfer_more more = TRANSFER_GO;
-	bool handed = may_hand_over(pl);
+	bool handed = put_behind(pl);
 
 	if (!handed && !keep(pl, &pl->piece))
 		return (TRANSFER_WRONG);

@@ -149,27 +149,26 @@ static int
 on_request(void *arg, char *ip, char *local_ip, int port, int local_port)
 {
 	struct strict *s = arg;
-	struct strict_slot *k;
+	struct strict_slot *k = s->kept == NULL ? NULL :
+	    &s->kept->slot[local_port % STRICT_KEPT];
 	curl_socket_t fd = made_socket(s, local_port);
 
 	(void)local_ip;
-	s->fd = is_plain(s->curl) ? fd : CURL_SOCKET_BAD;
-	if (s->kept == NULL)
-		return (CURL_PREREQFUNC_OK);
-	k = &s->kept->slot[local_port % STRICT_KEPT];
-	/* One that is not known any more is not used either. */
-	if (fd == CURL_SOCKET_BAD && (k->port != local_port ||
-	    k->peer_port != port || strcmp(k->peer, ip) != 0 ||
-	    tcp_port(k->fd) != local_port || has_input(k->fd))) {
-		s->stale = true;
-		return (CURL_PREREQFUNC_ABORT);
-	}
-	if (fd != CURL_SOCKET_BAD) {
+	if (k != NULL && fd != CURL_SOCKET_BAD) {
 		*k = (struct strict_slot){ .port = local_port,
 		    .peer_port = port, .fd = fd };
 		(void)snprintf(k->peer, sizeof(k->peer), "%s", ip);
-	} else if (is_plain(s->curl))
-		s->fd = k->fd;
+	} else if (k != NULL) {
+		/* One that is not known any more is not used either. */
+		if (k->port != local_port || k->peer_port != port ||
+		    strcmp(k->peer, ip) != 0 ||
+		    tcp_port(k->fd) != local_port || has_input(k->fd)) {
+			s->stale = true;
+			return (CURL_PREREQFUNC_ABORT);
+		}
+		fd = k->fd;
+	}
+	s->fd = is_plain(s->curl) ? fd : CURL_SOCKET_BAD;
 	return (CURL_PREREQFUNC_OK);
 }
 
@@ -196,7 +195,7 @@ strict_begin(struct strict *s, CURL *c, struct reply *r,
 }
 
 bool
-strict_end(struct strict *s)
+strict_was_stale(struct strict *s)
 {
 	bool stale = s->stale;
 

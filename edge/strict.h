@@ -55,7 +55,7 @@ enum reply_line strict_line(struct strict *s, const char *line, size_t len);
  * Behind the end.  True: nothing was asked, since the kept connection that was to be
  * used had ended or had bytes in it; to be asked anew, with CURLOPT_FRESH_CONNECT.
  */
-bool	strict_end(struct strict *s);
+bool	strict_was_stale(struct strict *s);
 /* Why a request failed, to be escaped; error: of CURLOPT_ERRORBUFFER. */
 const char *strict_reason(CURLcode rc, const char *error);
 

@@ -301,7 +301,7 @@ collect(struct upstreams *u)
 		t = (struct transfer *)(void *)p;
 		CHECK_OBJ(t, TRANSFER_MAGIC);
 		rc = m->data.result;	/* m is gone with the handle */
-		if (strict_end(&t->strict)) {
+		if (strict_was_stale(&t->strict)) {
 			ask_anew(t);
 			if (!t->over)
 				continue;

@@ -53,61 +53,64 @@ def samples(base, path):
     return {l.rpartition(" ")[0]: float(l.rpartition(" ")[2]) for l in lines}
 
 
+@pytest.fixture
+def pair(sandbox, tmp_path):
+    """Options -> (box, a bad upstream, a good one behind it, {name: bytes})."""
+    ups = Upstream(None), Upstream(None)
+
+    def make(*options):
+        box = sandbox("--edges", "1", "--upstream", ups[0].url, "--upstream",
+                      ups[1].url, *options)
+        return (box, *ups, published(box, tmp_path, *ups))
+    yield make
+    for up in ups:
+        up.close()
+
+
+def states(box):
+    return {u["url"]: u for u in box.status(box.edges[0])["upstreams"]}
+
+
 @pytest.mark.quick
-def test_the_upstream_with_wrong_bytes_is_named_and_set_aside(sandbox,
-                                                              tmp_path):
-    bad, good = Upstream(None), Upstream(None)
-    box = sandbox("--edges", "1", "--upstream", bad.url, "--upstream",
-                  good.url)
-    content = published(box, tmp_path, bad, good)
+def test_the_upstream_with_wrong_bytes_is_named_and_set_aside(pair):
+    box, bad, good, content = pair()
     bad.fault = flip
     for name, body in content.items():
         assert get(box.edges[0], "/demo/" + name).body == body
     asked = len(bad.blobs())
     assert asked <= len(content)
-    states = {u["url"]: u for u in box.status(box.edges[0])["upstreams"]}
-    assert states[bad.url]["aside"] and not states[good.url]["aside"]
-    assert "digest" in states[bad.url]["last_error"]
+    now = states(box)
+    assert now[bad.url]["aside"] and not now[good.url]["aside"]
+    assert "digest" in now[bad.url]["last_error"]
     metrics = samples(box.edges[0], "/.pkgcast/metrics")
     for up in bad, good:
         assert metrics['pkgcast_upstreams_aside{upstream="%s"}' % up.url] == \
-            states[up.url]["aside"]
+            now[up.url]["aside"]
     assert metrics['pkgcast_upstreams_failures{upstream="%s"}' % bad.url] >= 1
     assert "set aside" in box.log("edge1") and bad.url in box.log("edge1")
     told = samples(box.env["MASTER_STATUS"], "/metrics")
     assert told['pkgcast_sets_generation{set="demo"}'] == 1
-    bad.close()
-    good.close()
 
 
 @pytest.mark.quick
-def test_wrong_bytes_count_as_such_where_the_answer_is_cut_too(sandbox,
-                                                               tmp_path):
-    bad, good = Upstream(None), Upstream(None)
-    box = sandbox("--edges", "1", "--upstream", bad.url, "--upstream",
-                  good.url)
-    content = published(box, tmp_path, bad, good)
+def test_wrong_bytes_count_as_such_where_the_answer_is_cut_too(pair):
+    box, bad, good, content = pair()
     bad.fault = flip_and_cut
     assert get(box.edges[0], "/demo/many.pkg").body == content["many.pkg"]
-    states = {u["url"]: u for u in box.status(box.edges[0])["upstreams"]}
-    assert states[bad.url]["aside"] and not states[good.url]["aside"]
-    assert "wrong bytes" in states[bad.url]["last_error"]
+    now = states(box)
+    assert now[bad.url]["aside"] and not now[good.url]["aside"]
+    assert "wrong bytes" in now[bad.url]["last_error"]
     assert "chunk=0 reason=wrong bytes" in box.log("edge1")
-    bad.close()
-    good.close()
 
 
 def test_an_upstream_that_was_set_aside_is_asked_again_when_its_time_is_up(
-        sandbox, tmp_path):
-    bad, good = Upstream(None), Upstream(None)
-    box = sandbox("--edges", "1", "--upstream", bad.url, "--upstream",
-                  good.url, "--edge-option", "fill.aside=1")     # tenfold for wrong bytes
-    content = published(box, tmp_path, bad, good)
+        pair):
+    # Tenfold for wrong bytes.
+    box, bad, good, content = pair("--edge-option", "fill.aside=1")
     edge = box.edges[0]
 
     def is_aside():
-        return {u["url"]: u["aside"] for u in
-                box.status(edge)["upstreams"]}[bad.url]
+        return states(box)[bad.url]["aside"]
     bad.fault = flip
     first, second, third = sorted(content)
     assert get(edge, "/demo/" + first).body == content[first]
@@ -121,8 +124,6 @@ def test_an_upstream_that_was_set_aside_is_asked_again_when_its_time_is_up(
     asked = len(bad.blobs())
     assert get(edge, "/demo/" + third).body == content[third]
     assert len(bad.blobs()) > asked
-    bad.close()
-    good.close()
 
 
 def test_an_upstream_that_never_answers_holds_up_no_lease(sandbox):
