@@ -8,10 +8,11 @@
  *
  * There are no ZMTP heartbeats (an aborting assertion of libzmq 4.3): a link
  * that gives no lease reply for a while is made anew, which also reaches a
- * master that refused this key before and now allows it.  While there never was
- * a reply, each time is twice as long, since a master to which thousands come
- * back at once may need longer than one, and whoever gives up then begins at the
- * end of the queue; a host that does not answer is tried again by ZeroMQ.
+ * master that refused this key before and now allows it.  A master to which
+ * thousands come back at once needs longer than that while, and whoever gives up
+ * then begins at the end of the queue.  So each time is twice as long while there
+ * never was a reply, and a dealer whose connection was closed is left to ZeroMQ,
+ * which connects again, for longer.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -37,6 +38,7 @@
 #define	RENEW_RETRY_MS	1000		/* when a renewal could not be made */
 #define	SILENCE_MS	10000		/* no reply: sockets are made anew */
 #define	SILENCE_DOUBLINGS 2		/* of a link that was never answered */
+#define	CLOSED_MS	30000		/* so long 10,000 may take to come back */
 #define	SILENCE_JITTER	5		/* spreads a fleet: up to a fifth more */
 #define	HANDSHAKE_MS	40000
 #define	CONNECT_MS	3000
@@ -145,14 +147,22 @@ new_socket(struct link *l, int type, int64_t max)
 }
 
 static void
-close_sockets(struct link *l)
+close_sub(struct link *l)
 {
 
 	if (l->sub != NULL)
 		zmq_close(l->sub);
+	l->sub = NULL;
+}
+
+static void
+close_sockets(struct link *l)
+{
+
+	close_sub(l);
 	if (l->dealer != NULL)
 		zmq_close(l->dealer);
-	l->sub = l->dealer = NULL;
+	l->dealer = NULL;
 	l->heard = false;
 }
 
@@ -173,9 +183,8 @@ subscribe(struct link *l)
 
 /* For how long from now. */
 static void
-wait_reply(struct link *l, unsigned doublings)
+wait_reply(struct link *l, int64_t ms)
 {
-	int64_t ms = SILENCE_MS << doublings;
 
 	l->silent_ms = clock_boot_ms() + ms + jitter(ms / SILENCE_JITTER);
 }
@@ -188,7 +197,7 @@ static int
 open_dealer(struct link *l)
 {
 
-	wait_reply(l, l->unheard);
+	wait_reply(l, SILENCE_MS << l->unheard);
 	l->next_ms = clock_boot_ms();
 	if ((l->dealer = new_socket(l, ZMQ_DEALER, MESSAGE_MAX +
 	    FRAME_EXTRA)) == NULL ||
@@ -213,9 +222,7 @@ open_sub(struct link *l)
 	if ((l->sub = new_socket(l, ZMQ_SUB, HEAD_MAX + FRAME_EXTRA)) == NULL ||
 	    subscribe(l) == -1 ||
 	    zmq_connect(l->sub, l->conf.announce) == -1) {
-		if (l->sub != NULL)
-			zmq_close(l->sub);
-		l->sub = NULL;
+		close_sub(l);
 		return (-1);
 	}
 	return (0);
@@ -314,7 +321,7 @@ take_reply(struct link *l, const struct frame *frame, int n)
 
 		atomic_store(&l->last_reply, now);
 		atomic_fetch_add(&l->replies, 1);
-		wait_reply(l, 0);
+		wait_reply(l, SILENCE_MS);
 		third = reply->ttl_ms >= 3 * RENEW_MS ? RENEW_MS :
 		    (int64_t)reply->ttl_ms / 3;
 		l->every_ms = reply->ttl_ms == 0 ? RENEW_MS :
@@ -418,6 +425,20 @@ link_wants(struct link *l, zmq_pollitem_t item[SOCKETS], int64_t now)
 	    l->retry_ms : until);
 }
 
+/*
+ * A renewal is due and cannot be sent: the connection that brought the lease is
+ * gone.  The subscriber comes after the lease, as at the start.
+ */
+static void
+lost(struct link *l)
+{
+
+	close_sub(l);
+	l->heard = false;
+	l->unheard = SILENCE_DOUBLINGS;
+	wait_reply(l, CLOSED_MS);
+}
+
 static void
 link_turn(struct link *l, const zmq_pollitem_t item[SOCKETS])
 {
@@ -430,6 +451,8 @@ link_turn(struct link *l, const zmq_pollitem_t item[SOCKETS])
 		drain_dealer(l);
 	if (item[0].revents & ZMQ_POLLOUT)
 		renew(l);
+	else if (l->heard && (item[0].events & ZMQ_POLLOUT) != 0)
+		lost(l);
 	if (clock_boot_ms() >= l->silent_ms) {
 		log_debug("link made anew: no lease reply");
 		if (!l->heard && l->unheard < SILENCE_DOUBLINGS)

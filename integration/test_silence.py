@@ -115,9 +115,34 @@ def test_stale_refuse_refuses(links, tmp_path):
 def test_a_link_is_made_anew_at_the_first_try(sandbox):
     """Sockets that ZeroMQ is still closing leave room for the next ones."""
     box = sandbox("--edges", "1")
-    box.kill("master")
-    until(lambda: box.status(box.edges[0])["link"]["reconnects"] >= 1, 20)
+    pid = box.pid("master")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: box.status(box.edges[0])["link"]["reconnects"] >= 1, 20)
+    finally:
+        os.kill(pid, signal.SIGCONT)
     assert "link not opened" not in box.log("edge1")
+    until(lambda: box.status(box.edges[0])["lease"]["held"], 20)
+
+
+def test_a_link_that_was_closed_waits_its_turn(sandbox, tmp_path):
+    """It is not made anew while ZeroMQ connects: that would be the end of a
+    queue of thousands.  Announcements come again, too."""
+    box = sandbox("--edges", "1")
+    edge = box.edges[0]
+    tree = make_tree(tmp_path / "t", {"a": b"1"})
+    box.publish("demo", tree)
+    box.kill("master")
+    until(lambda: not box.status(edge)["lease"]["held"], 20)
+    time.sleep(8)                       # by now a silent one is made anew
+    box.start("master")
+    until(lambda: box.status(edge)["lease"]["held"], 10)
+    link = box.status(edge)["link"]
+    assert link["reconnects"] == 0
+    make_tree(tree, {"a": b"2"})
+    box.publish("demo", tree)
+    assert get(edge, "/demo/a").body == b"2"
+    assert box.status(edge)["link"]["announcements"] > link["announcements"]
 
 
 def test_a_suspended_edge_wakes_up_stale(sandbox, tmp_path):

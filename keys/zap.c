@@ -18,6 +18,7 @@
 
 #include <czmq.h>
 
+#include "keys/curve_memory.h"
 #include "keys/zap.h"
 #include "proto/check.h"
 #include "proto/fd.h"
@@ -261,6 +262,7 @@ zap_server(void *zmq_socket, const char *secret_key)
 	int on = 1, enforced = 0;
 	size_t len = sizeof(enforced);
 
+	curve_memory();
 	if (zmq_setsockopt(zmq_socket, ZMQ_CURVE_SERVER, &on,
 	    sizeof(on)) == -1 ||
 	    zmq_setsockopt(zmq_socket, ZMQ_CURVE_SECRETKEY, secret_key,
@@ -284,6 +286,7 @@ zap_client(void *zmq_socket, const char *server_key, const char *public_key,
     const char *secret_key)
 {
 
+	curve_memory();
 	if (zmq_setsockopt(zmq_socket, ZMQ_CURVE_SERVERKEY, server_key,
 	    strlen(server_key) + 1) == -1 ||
 	    zmq_setsockopt(zmq_socket, ZMQ_CURVE_PUBLICKEY, public_key,

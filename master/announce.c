@@ -35,7 +35,7 @@
 #define	PREPARE_BYTES	(MESSAGE_MAX / 2)	/* all prepares of a reply */
 #define	SUBSCRIPTION_MAX 1024		/* also fits the CURVE handshake */
 #define	HANDSHAKE_MS	40000	/* when thousands come back at once */
-#define	BACKLOG		1024
+#define	BACKLOG		16384	/* the system has a limit of its own */
 #define	KEEPALIVE_S	30
 #define	KEEPALIVE_STEP_S 10
 #define	KEEPALIVE_N	3

@@ -48,34 +48,6 @@
 #define	PATH_SIZE	4096
 #define	LINE_SIZE	512
 
-/*
- * ZeroMQ has libsodium's guarded memory for each handshake: several mappings, whose
- * making and unmaking stops all threads of the process.  An edge pays for two of
- * these now and then; for thousands in one process, which have no secrets, it is
- * most of the time of a storm: 3,000 came back after 37 s with it, and 7 without.
- * The master has the library's own.
- */
-void *
-sodium_malloc(size_t size)
-{
-
-	return (malloc(size));
-}
-
-void *
-sodium_allocarray(size_t n, size_t size)
-{
-
-	return (size != 0 && n > SIZE_MAX / size ? NULL : malloc(n * size));
-}
-
-void
-sodium_free(void *p)
-{
-
-	free(p);
-}
-
 /* What an edge holds of one set. */
 struct holding {
 	SLIST_ENTRY(holding) next;
