@@ -84,8 +84,8 @@ class Box:
     def edge(self):
         return servers.Edge(self.port(), self.pid())
 
-    def make_tree(self, paths):
-        """That many paths, all but a few of them links."""
+    def make_tree(self, paths, what=""):
+        """That many paths, all but a few of them links; what is in them."""
         shutil.rmtree(self.tree, ignore_errors=True)
         source = None
         for i in range(paths):
@@ -95,7 +95,7 @@ class Box:
             if i % LINKS == 0:
                 source = name
                 with open(source, "w") as f:
-                    f.write("%08d\n" % i)
+                    f.write("%08d%s\n" % (i, what))
             else:
                 os.link(source, name)
 
@@ -185,10 +185,14 @@ def paths_line(make, count, seconds):
 
 
 def sets_line(make, count, seconds):
+    """Sets that share no file: an answer is kept for a file and the last set
+    that it was asked in, so that what they shared would be made each time."""
     with make() as box:
-        box.make_tree(SET_PATHS)
         names = ["set%02d" % i for i in range(count)]
-        first = sum(box.publish(name)[0] for name in names)
+        first = 0
+        for name in names:
+            box.make_tree(SET_PATHS, name)
+            first += box.publish(name)[0]
         box.change()
         _, switch = box.publish(names[-1])
         start = box.restart()
