@@ -7,16 +7,17 @@
  * edge has one, a swarm of test edges thousands.
  *
  * There are no ZMTP heartbeats (an aborting assertion of libzmq 4.3): a link
- * that gives no lease reply for a while is made anew, which also reaches a
- * master that refused this key before and now allows it.  A master to which
- * thousands come back at once needs longer than that while, and whoever gives up
- * then begins at the end of the queue.  So each time is twice as long while there
- * never was a reply, and a dealer whose connection was closed is left to ZeroMQ,
- * which connects again, for longer.
+ * that is connected and gives no lease reply for a while is made anew, and one
+ * that was refused, since ZeroMQ does not try that again: the master may allow
+ * this key by then.  All else is left to ZeroMQ, which connects again and again:
+ * a master to which thousands come back at once needs some time for each, and
+ * whoever gives up then begins at the end of the queue.  A monitor of the dealer
+ * tells which of these it is.
  */
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -37,10 +38,9 @@
 #define	RENEW_MIN_MS	100
 #define	RENEW_RETRY_MS	1000		/* when a renewal could not be made */
 #define	SILENCE_MS	10000		/* no reply: sockets are made anew */
-#define	SILENCE_DOUBLINGS 2		/* of a link that was never answered */
-#define	CLOSED_MS	30000		/* so long 10,000 may take to come back */
 #define	SILENCE_JITTER	5		/* spreads a fleet: up to a fifth more */
 #define	HANDSHAKE_MS	40000
+#define	CONNECTING_MS	60000		/* no news of that: more than it takes */
 #define	CONNECT_MS	3000
 #define	RECONNECT_MS	200
 #define	RECONNECT_MAX_MS 3000
@@ -52,9 +52,18 @@
 #define	FRAME_EXTRA	64		/* what CURVE adds to a frame */
 #define	ANNOUNCE_FRAMES	3
 #define	KIND_MAX	16		/* "prepare", "commit" */
-#define	SOCKETS		2		/* of a link */
-#define	SOCKETS_CLOSING	2		/* and that ZeroMQ has not closed yet */
+#define	EVENT		6		/* bytes: kind, value (zmq_socket_monitor(3)) */
+#define	EVENT_FRAMES	2
+#define	EVENTS		(ZMQ_EVENT_CONNECTED | ZMQ_EVENT_DISCONNECTED | \
+			ZMQ_EVENT_HANDSHAKE_SUCCEEDED | \
+			ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | \
+			ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL)
+#define	ENDPOINT	64		/* bytes, of a monitor */
+#define	SOCKETS		4		/* of a link; the monitor has two */
 #define	SOCKETS_SPARE	64
+
+/* What is polled of a link. */
+enum { ITEM_DEALER, ITEM_SUB, ITEM_MONITOR, ITEMS };
 
 struct frame {
 	char			*data;
@@ -67,8 +76,9 @@ struct link {
 	struct links		*links;
 	atomic_bool		 asked;		/* to renew: any thread */
 	void			*dealer, *sub;	/* below: the thread only */
-	bool			 heard;		/* a reply, on this dealer */
-	unsigned		 unheard;	/* dealers before without one */
+	void			*monitor;	/* of the dealer */
+	bool			 heard;		/* a reply, on this connection */
+	bool			 refused;	/* this dealer ends with that */
 	int64_t			 next_ms;	/* renewal, boot clock */
 	int64_t			 silent_ms;	/* then sockets are made anew */
 	int64_t			 retry_ms;	/* nothing opened before that */
@@ -162,8 +172,10 @@ close_sockets(struct link *l)
 	close_sub(l);
 	if (l->dealer != NULL)
 		zmq_close(l->dealer);
-	l->dealer = NULL;
-	l->heard = false;
+	if (l->monitor != NULL)
+		zmq_close(l->monitor);
+	l->dealer = l->monitor = NULL;
+	l->heard = l->refused = false;
 }
 
 /* Subscriptions match prefixes; whole names are compared on receipt. */
@@ -181,12 +193,27 @@ subscribe(struct link *l)
 	return (0);
 }
 
-/* For how long from now. */
+/* For so long from now, and some more, nothing need be heard of it. */
 static void
-wait_reply(struct link *l, int64_t ms)
+be_silent(struct link *l, int64_t ms)
 {
 
 	l->silent_ms = clock_boot_ms() + ms + jitter(ms / SILENCE_JITTER);
+}
+
+static int
+open_monitor(struct link *l)
+{
+	char endpoint[ENDPOINT];
+
+	(void)snprintf(endpoint, sizeof(endpoint), "inproc://dealer-%p",
+	    l->dealer);
+	if (zmq_socket_monitor(l->dealer, endpoint, EVENTS) == -1 ||
+	    (l->monitor = zmq_socket(l->links->zmq, ZMQ_PAIR)) == NULL ||
+	    /* No limit: ZeroMQ's own thread would wait for us to read. */
+	    set_int(l->monitor, ZMQ_RCVHWM, 0) == -1)
+		return (-1);
+	return (zmq_connect(l->monitor, endpoint));
 }
 
 /*
@@ -197,14 +224,18 @@ static int
 open_dealer(struct link *l)
 {
 
-	wait_reply(l, SILENCE_MS << l->unheard);
+	be_silent(l, CONNECTING_MS);
 	l->next_ms = clock_boot_ms();
 	if ((l->dealer = new_socket(l, ZMQ_DEALER, MESSAGE_MAX +
 	    FRAME_EXTRA)) == NULL ||
 	    set_int(l->dealer, ZMQ_IMMEDIATE, 1) == -1 ||
 	    set_int(l->dealer, ZMQ_SNDHWM, SEND_QUEUE) == -1 ||
+	    open_monitor(l) == -1 ||
 	    zmq_connect(l->dealer, l->conf.lease) == -1) {
+		int error = errno;
+
 		close_sockets(l);
+		errno = error;
 		return (-1);
 	}
 	atomic_fetch_add(&l->sockets, 1);
@@ -321,13 +352,12 @@ take_reply(struct link *l, const struct frame *frame, int n)
 
 		atomic_store(&l->last_reply, now);
 		atomic_fetch_add(&l->replies, 1);
-		wait_reply(l, SILENCE_MS);
+		be_silent(l, SILENCE_MS);
 		third = reply->ttl_ms >= 3 * RENEW_MS ? RENEW_MS :
 		    (int64_t)reply->ttl_ms / 3;
 		l->every_ms = reply->ttl_ms == 0 ? RENEW_MS :
 		    third < RENEW_MIN_MS ? RENEW_MIN_MS : third;
 		l->heard = true;
-		l->unheard = 0;
 		l->conf.leased(l->conf.arg, reply);
 	}
 	lease_destroy(&reply);
@@ -342,6 +372,55 @@ drain_dealer(struct link *l)
 	for (int turn = 0; n > 0 && turn < DRAIN_MAX; turn++)
 		if ((n = receive(l->dealer, &frame, 1)) > 0)
 			take_reply(l, &frame, n);
+}
+
+/*
+ * The subscriber goes with the dealer's connection and comes after the next
+ * lease.  A dealer that was refused has no further connection.
+ */
+static void
+take_event(struct link *l, unsigned event)
+{
+
+	switch (event) {
+	case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
+	case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+		l->refused = true;
+		be_silent(l, SILENCE_MS);
+		break;
+	case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
+		l->next_ms = clock_boot_ms();
+		be_silent(l, SILENCE_MS);
+		break;
+	case ZMQ_EVENT_CONNECTED:
+		be_silent(l, CONNECTING_MS);
+		break;
+	case ZMQ_EVENT_DISCONNECTED:
+		close_sub(l);
+		l->heard = false;
+		if (!l->refused)
+			be_silent(l, CONNECTING_MS);
+		break;
+	default:
+		break;
+	}
+}
+
+static void
+drain_monitor(struct link *l)
+{
+	char event[EVENT];
+	struct frame frame[EVENT_FRAMES] = {
+		{ event, sizeof(event), 0 }, { NULL, 0, 0 },
+	};
+	uint16_t kind;
+
+	for (int turn = 0; turn < DRAIN_MAX; turn++) {
+		if (receive(l->monitor, frame, EVENT_FRAMES) == 0)
+			return;
+		memcpy(&kind, event, sizeof(kind));
+		take_event(l, kind);
+	}
 }
 
 /* The moment that counts is taken before anything is said. */
@@ -396,67 +475,54 @@ link_open(struct link *l, int64_t now)
 }
 
 /*
- * What the link waits for, from now on, in its two items; the moment when its
- * turn comes in any case.
+ * What the link waits for, from now on, in its items; the moment when its turn
+ * comes in any case.
  */
 static int64_t
-link_wants(struct link *l, zmq_pollitem_t item[SOCKETS], int64_t now)
+link_wants(struct link *l, zmq_pollitem_t item[ITEMS], int64_t now)
 {
 	int64_t until;
 
 	link_open(l, now);
 	if (atomic_exchange(&l->asked, false))
 		l->next_ms = now;
-	memset(item, 0, SOCKETS * sizeof(*item));
+	memset(item, 0, ITEMS * sizeof(*item));
 	/* Not open: a descriptor that poll() passes over. */
-	item[0].socket = l->dealer;
-	item[1].socket = l->sub;
-	item[0].fd = item[1].fd = -1;
-	item[1].events = ZMQ_POLLIN;
+	item[ITEM_DEALER].socket = l->dealer;
+	item[ITEM_SUB].socket = l->sub;
+	item[ITEM_MONITOR].socket = l->monitor;
+	for (int i = 0; i < ITEMS; i++) {
+		item[i].fd = -1;
+		item[i].events = ZMQ_POLLIN;
+	}
 	if (l->dealer == NULL)
 		return (l->retry_ms);
 	until = l->silent_ms;
-	item[0].events = ZMQ_POLLIN;
 	if (now >= l->next_ms)
-		item[0].events |= ZMQ_POLLOUT;
+		item[ITEM_DEALER].events |= ZMQ_POLLOUT;
 	else if (l->next_ms < until)
 		until = l->next_ms;
 	return (l->heard && l->sub == NULL && l->retry_ms < until ?
 	    l->retry_ms : until);
 }
 
-/*
- * A renewal is due and cannot be sent: the connection that brought the lease is
- * gone.  The subscriber comes after the lease, as at the start.
- */
+/* The monitor after the dealer: what was received before it told of the end. */
 static void
-lost(struct link *l)
-{
-
-	close_sub(l);
-	l->heard = false;
-	l->unheard = SILENCE_DOUBLINGS;
-	wait_reply(l, CLOSED_MS);
-}
-
-static void
-link_turn(struct link *l, const zmq_pollitem_t item[SOCKETS])
+link_turn(struct link *l, const zmq_pollitem_t item[ITEMS])
 {
 
 	if (l->dealer == NULL)
 		return;
-	if (l->sub != NULL && (item[1].revents & ZMQ_POLLIN) != 0)
+	if (l->sub != NULL && (item[ITEM_SUB].revents & ZMQ_POLLIN) != 0)
 		drain_sub(l);
-	if (item[0].revents & ZMQ_POLLIN)
+	if (item[ITEM_DEALER].revents & ZMQ_POLLIN)
 		drain_dealer(l);
-	if (item[0].revents & ZMQ_POLLOUT)
+	if (item[ITEM_MONITOR].revents & ZMQ_POLLIN)
+		drain_monitor(l);
+	if (item[ITEM_DEALER].revents & ZMQ_POLLOUT)
 		renew(l);
-	else if (l->heard && (item[0].events & ZMQ_POLLOUT) != 0)
-		lost(l);
 	if (clock_boot_ms() >= l->silent_ms) {
 		log_debug("link made anew: no lease reply");
-		if (!l->heard && l->unheard < SILENCE_DOUBLINGS)
-			l->unheard++;
 		close_sockets(l);
 	}
 }
@@ -468,18 +534,18 @@ turn(struct links *ls)
 	char buf[64];
 
 	for (size_t i = 0; i < ls->n; i++) {
-		at = link_wants(ls->link[i], &ls->item[1 + SOCKETS * i], now);
+		at = link_wants(ls->link[i], &ls->item[1 + ITEMS * i], now);
 		if (at < until)
 			until = at;
 	}
-	if (zmq_poll(ls->item, (int)(1 + SOCKETS * ls->n), until > now ?
+	if (zmq_poll(ls->item, (int)(1 + ITEMS * ls->n), until > now ?
 	    (long)(until - now) : 0) == -1)
 		return;
 	if (ls->item[0].revents != 0)
 		while (read(ls->wake[0], buf, sizeof(buf)) > 0)
 			continue;
 	for (size_t i = 0; i < ls->n; i++)
-		link_turn(ls->link[i], &ls->item[1 + SOCKETS * i]);
+		link_turn(ls->link[i], &ls->item[1 + ITEMS * i]);
 }
 
 static void *
@@ -507,10 +573,11 @@ links_new(size_t max)
 	ls->max = max;
 	ls->wake[0] = ls->wake[1] = -1;
 	if ((ls->link = calloc(max, sizeof(*ls->link))) == NULL ||
-	    (ls->item = calloc(1 + SOCKETS * max, sizeof(*ls->item))) == NULL ||
+	    (ls->item = calloc(1 + ITEMS * max, sizeof(*ls->item))) == NULL ||
 	    fd_wake_pipe(ls->wake) == -1 || (ls->zmq = zmq_ctx_new()) == NULL ||
-	    zmq_ctx_set(ls->zmq, ZMQ_MAX_SOCKETS, (int)((SOCKETS +
-	    SOCKETS_CLOSING) * max + SOCKETS_SPARE)) == -1) {
+	    zmq_ctx_set(ls->zmq, ZMQ_MAX_SOCKETS,
+	    /* As many again that ZeroMQ has not closed yet. */
+	    (int)(2 * SOCKETS * max + SOCKETS_SPARE)) == -1) {
 		error = errno;
 		links_destroy(&ls);
 		errno = error;

@@ -8,10 +8,12 @@
  * threads of the process.  To a master they were half of what it did while
  * thousands of edges came back.
  *
- * The functions here are found before libsodium's, since a program's own are.
- * They share out blocks of one such allocation, made once: locked, kept out of
- * core dumps, between guard pages, and wiped when they are given back.  What a
- * block does not hold, and what comes when all are taken, is libsodium's.
+ * The functions here are found before a shared libsodium's, since a program's own
+ * are (with a static one they clash).  They share out blocks of one such
+ * allocation, made once: locked if the system lets it, kept out of core dumps,
+ * between guard pages, and wiped when they are given back.  No guard is between
+ * one block and the next.  What a block does not hold, and what comes when all
+ * are taken, is libsodium's.
  */
 #include <dlfcn.h>
 #include <pthread.h>
@@ -25,36 +27,42 @@
 #include "proto/check.h"
 
 #define	BLOCKS		32		/* bits of `taken` */
-#define	BLOCK		1024		/* bytes: no text of a handshake has more */
+#define	BLOCK		1024		/* bytes; an edge's texts have less */
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_once_t found = PTHREAD_ONCE_INIT, made = PTHREAD_ONCE_INIT;
 static void *(*their_allocarray)(size_t, size_t);
 static void (*their_free)(void *);
-static unsigned char *blocks;		/* NULL: there was no memory for them */
+static unsigned char *_Atomic blocks;	/* NULL: none yet, or no memory */
 static _Atomic uint32_t taken;
 
 static void
-init(void)
+find(void)
 {
 
 	/* As POSIX has it for functions. */
 	*(void **)&their_allocarray = dlsym(RTLD_NEXT, "sodium_allocarray");
 	*(void **)&their_free = dlsym(RTLD_NEXT, "sodium_free");
 	CHECK(their_allocarray != NULL && their_free != NULL);
+}
+
+static void
+make(void)
+{
+
 	if (sodium_init() != -1)
-		blocks = sodium_malloc((size_t)BLOCKS * BLOCK);
+		atomic_store(&blocks, sodium_malloc((size_t)BLOCKS * BLOCK));
 }
 
 void
 curve_memory(void)
 {
 
-	(void)pthread_once(&once, init);
+	(void)pthread_once(&made, make);
 }
 
 /* NULL: all are taken. */
 static void *
-take_block(void)
+take_block(unsigned char *first)
 {
 	uint32_t t = atomic_load(&taken);
 	int i;
@@ -64,29 +72,30 @@ take_block(void)
 			return (NULL);
 	} while (!atomic_compare_exchange_weak(&taken, &t,
 	    t | UINT32_C(1) << (i - 1)));
-	return (blocks + (size_t)(i - 1) * BLOCK);
+	return (first + (size_t)(i - 1) * BLOCK);
 }
 
 void *
 sodium_allocarray(size_t count, size_t size)
 {
+	unsigned char *first = atomic_load(&blocks);
 	void *p;
 
-	curve_memory();
-	if (blocks != NULL && (size == 0 || count <= BLOCK / size) &&
-	    (p = take_block()) != NULL)
+	if (first != NULL && (size == 0 || count <= BLOCK / size) &&
+	    (p = take_block(first)) != NULL)
 		return (p);
+	(void)pthread_once(&found, find);
 	return (their_allocarray(count, size));
 }
 
 void
 sodium_free(void *p)
 {
-	uintptr_t at;
+	unsigned char *first = atomic_load(&blocks);
+	uintptr_t at = (uintptr_t)p - (uintptr_t)first;
 
-	curve_memory();
-	at = (uintptr_t)p - (uintptr_t)blocks;
-	if (blocks == NULL || at >= (uintptr_t)BLOCKS * BLOCK) {
+	if (first == NULL || at >= (uintptr_t)BLOCKS * BLOCK) {
+		(void)pthread_once(&found, find);
 		their_free(p);
 		return;
 	}

@@ -3,9 +3,10 @@
 #define	KEYS_CURVE_MEMORY_H
 
 /*
- * Gives ZeroMQ's CURVE handshakes of this process memory that costs no system
- * calls.  A program that calls it has its sodium_allocarray() and sodium_free()
- * from curve_memory.c.  Any thread, any number of times.
+ * From now on ZeroMQ's CURVE handshakes of this process have memory that costs no
+ * system calls.  Any thread, any number of times.  (The sodium_allocarray() and
+ * sodium_free() of all programs that use secret keys are those of
+ * curve_memory.c; until this is called they do as libsodium's.)
  */
 void	curve_memory(void);
 

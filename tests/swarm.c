@@ -42,7 +42,7 @@
 #include "proto/fd.h"
 #include "proto/log.h"
 
-#define	LINKS_MAX	100		/* of one thread, which polls all of them */
+#define	LINKS_MAX	200		/* of one thread, which polls all of them */
 #define	FETCHERS	8		/* edges that ask for heads at once */
 #define	FETCH_S		20
 #define	PATH_SIZE	4096

@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 #include <czmq.h>
+#include <sodium.h>
 
 #include "keys/cert.h"
 #include "keys/minisign.h"
@@ -24,6 +25,8 @@
 
 #define	PATIENCE_MS	10000		/* for what must come */
 #define	REPLY		6		/* frames of a ZAP reply */
+#define	BLOCKS		32		/* of keys/curve_memory.c, bytes of one: */
+#define	BLOCK		1024
 
 static struct cert server_cert, good, other;
 static char dir[] = "/tmp/test_zap.XXXXXX";
@@ -163,6 +166,38 @@ expect_refusal(const char *endpoint, const struct cert *c)
 	freen(what);
 	zactor_destroy(&monitor);
 	zsock_destroy(&client);
+}
+
+/* What was decrypted was in blocks of curve_memory.c, and is gone.  The first
+ * test: libsodium fills what it gives with a byte that is not 0. */
+static void
+handshakes_use_our_memory(void **state)
+{
+	unsigned char *p[BLOCKS];
+	unsigned used = 0, untouched = 0;
+	struct zap *z = zap_start();
+	zsock_t *server, *client;
+	char endpoint[128];
+
+	(void)state;
+	assert_non_null(z);
+	server = new_server(endpoint, sizeof(endpoint));
+	allow(z, &good, NULL);
+	client = new_client(endpoint, &good);
+	expect(server, &good);
+	zsock_destroy(&client);
+	zsock_destroy(&server);
+	zap_stop(&z);
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		assert_non_null(p[i] = sodium_allocarray(BLOCK, 1));
+		used += sodium_is_zero(p[i], BLOCK) == 1;
+		untouched += p[i][0] != 0 && p[i][BLOCK - 1] == p[i][0];
+	}
+	for (unsigned i = 0; i < BLOCKS; i++)
+		sodium_free(p[i]);
+	assert_int_not_equal(used, 0);
+	assert_int_not_equal(untouched, 0);
+	assert_int_equal(used + untouched, BLOCKS);
 }
 
 static void
@@ -314,6 +349,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(handshakes_use_our_memory),
 		cmocka_unit_test(allowed_and_refused),
 		cmocka_unit_test(without_handler_nobody),
 		cmocka_unit_test(one_a_process),
