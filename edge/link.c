@@ -389,7 +389,6 @@ take_event(struct link *l, unsigned event)
 		be_silent(l, SILENCE_MS);
 		break;
 	case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
-		l->next_ms = clock_boot_ms();
 		be_silent(l, SILENCE_MS);
 		break;
 	case ZMQ_EVENT_CONNECTED:
@@ -398,6 +397,7 @@ take_event(struct link *l, unsigned event)
 	case ZMQ_EVENT_DISCONNECTED:
 		close_sub(l);
 		l->heard = false;
+		l->next_ms = clock_boot_ms();	/* when there is one again */
 		if (!l->refused)
 			be_silent(l, CONNECTING_MS);
 		break;
