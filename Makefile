@@ -32,7 +32,7 @@ PROTO =		proto/accesslog.c proto/address.c proto/answer.c proto/base64.c \
 		proto/value.c proto/zcode.c proto/zpl.c
 KEYS =		keys/armor.c keys/cert.c keys/cmd_keys.c keys/cmd_trust.c \
 		keys/curve_memory.c keys/edges.c keys/home.c keys/minisign.c \
-		keys/password.c keys/seckey.c keys/trust.c keys/trust_init.c \
+		keys/monitor.c keys/password.c keys/seckey.c keys/trust.c keys/trust_init.c \
 		keys/trust_place.c keys/trust_restore.c keys/trustdoc.c \
 		keys/zap.c
 MASTER =	master/announce.c master/generation.c master/gone.c \
@@ -70,8 +70,7 @@ EDGE =		edge/blob.c edge/blob_folders.c edge/blob_partial.c \
 TESTS =		tests/test_accesslog.c tests/test_announce.c \
 		tests/test_answer.c tests/test_blob.c tests/test_bytes.c \
 		tests/test_coder.c tests/test_cold.c tests/test_config.c \
-		tests/test_curve_memory.c \
-		tests/test_control.c tests/test_daemon.c tests/test_fill.c \
+		tests/test_control.c tests/test_curve_memory.c tests/test_daemon.c tests/test_fill.c \
 		tests/test_framing.c tests/test_fresh.c tests/test_head.c \
 		tests/test_httpd.c tests/test_keycmd.c tests/test_keys.c \
 		tests/test_kind.c tests/test_lease.c tests/test_manifest.c \

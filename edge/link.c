@@ -17,7 +17,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,6 +24,7 @@
 #include <zmq.h>
 
 #include "edge/link.h"
+#include "keys/monitor.h"
 #include "keys/zap.h"
 #include "proto/check.h"
 #include "proto/clock.h"
@@ -52,13 +52,10 @@
 #define	FRAME_EXTRA	64		/* what CURVE adds to a frame */
 #define	ANNOUNCE_FRAMES	3
 #define	KIND_MAX	16		/* "prepare", "commit" */
-#define	EVENT		6		/* bytes: kind, value (zmq_socket_monitor(3)) */
-#define	EVENT_FRAMES	2
 #define	EVENTS		(ZMQ_EVENT_CONNECTED | ZMQ_EVENT_DISCONNECTED | \
 			ZMQ_EVENT_HANDSHAKE_SUCCEEDED | \
 			ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | \
 			ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL)
-#define	ENDPOINT	64		/* bytes, of a monitor */
 #define	SOCKETS		4		/* of a link; the monitor has two */
 #define	SOCKETS_SPARE	64
 
@@ -201,21 +198,6 @@ be_silent(struct link *l, int64_t ms)
 	l->silent_ms = clock_boot_ms() + ms + jitter(ms / SILENCE_JITTER);
 }
 
-static int
-open_monitor(struct link *l)
-{
-	char endpoint[ENDPOINT];
-
-	(void)snprintf(endpoint, sizeof(endpoint), "inproc://dealer-%p",
-	    l->dealer);
-	if (zmq_socket_monitor(l->dealer, endpoint, EVENTS) == -1 ||
-	    (l->monitor = zmq_socket(l->links->zmq, ZMQ_PAIR)) == NULL ||
-	    /* No limit: ZeroMQ's own thread would wait for us to read. */
-	    set_int(l->monitor, ZMQ_RCVHWM, 0) == -1)
-		return (-1);
-	return (zmq_connect(l->monitor, endpoint));
-}
-
 /*
  * IMMEDIATE: a renewal is not queued for a peer that is not there; it is made
  * when it can be sent.
@@ -230,7 +212,8 @@ open_dealer(struct link *l)
 	    FRAME_EXTRA)) == NULL ||
 	    set_int(l->dealer, ZMQ_IMMEDIATE, 1) == -1 ||
 	    set_int(l->dealer, ZMQ_SNDHWM, SEND_QUEUE) == -1 ||
-	    open_monitor(l) == -1 ||
+	    (l->monitor = monitor_open(l->links->zmq, l->dealer, EVENTS)) ==
+	    NULL ||
 	    zmq_connect(l->dealer, l->conf.lease) == -1) {
 		int error = errno;
 
@@ -409,18 +392,11 @@ take_event(struct link *l, unsigned event)
 static void
 drain_monitor(struct link *l)
 {
-	char event[EVENT];
-	struct frame frame[EVENT_FRAMES] = {
-		{ event, sizeof(event), 0 }, { NULL, 0, 0 },
-	};
-	uint16_t kind;
+	unsigned event = 1;
 
-	for (int turn = 0; turn < DRAIN_MAX; turn++) {
-		if (receive(l->monitor, frame, EVENT_FRAMES) == 0)
-			return;
-		memcpy(&kind, event, sizeof(kind));
-		take_event(l, kind);
-	}
+	for (int turn = 0; event != 0 && turn < DRAIN_MAX; turn++)
+		if ((event = monitor_take(l->monitor, NULL)) != 0)
+			take_event(l, event);
 }
 
 /* The moment that counts is taken before anything is said. */

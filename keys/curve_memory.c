@@ -26,14 +26,11 @@
 #include "keys/curve_memory.h"
 #include "proto/check.h"
 
-#define	BLOCKS		32		/* bits of `taken` */
-#define	BLOCK		1024		/* bytes; an edge's texts have less */
-
 static pthread_once_t found = PTHREAD_ONCE_INIT, made = PTHREAD_ONCE_INIT;
 static void *(*their_allocarray)(size_t, size_t);
 static void (*their_free)(void *);
 static unsigned char *_Atomic blocks;	/* NULL: none yet, or no memory */
-static _Atomic uint32_t taken;
+static _Atomic uint32_t taken;		/* a bit for each of CURVE_BLOCKS */
 
 static void
 find(void)
@@ -50,7 +47,8 @@ make(void)
 {
 
 	if (sodium_init() != -1)
-		atomic_store(&blocks, sodium_malloc((size_t)BLOCKS * BLOCK));
+		atomic_store(&blocks, sodium_malloc((size_t)CURVE_BLOCKS *
+		    CURVE_BLOCK));
 }
 
 void
@@ -72,7 +70,7 @@ take_block(unsigned char *first)
 			return (NULL);
 	} while (!atomic_compare_exchange_weak(&taken, &t,
 	    t | UINT32_C(1) << (i - 1)));
-	return (first + (size_t)(i - 1) * BLOCK);
+	return (first + (size_t)(i - 1) * CURVE_BLOCK);
 }
 
 void *
@@ -81,7 +79,7 @@ sodium_allocarray(size_t count, size_t size)
 	unsigned char *first = atomic_load(&blocks);
 	void *p;
 
-	if (first != NULL && (size == 0 || count <= BLOCK / size) &&
+	if (first != NULL && (size == 0 || count <= CURVE_BLOCK / size) &&
 	    (p = take_block(first)) != NULL)
 		return (p);
 	(void)pthread_once(&found, find);
@@ -94,13 +92,13 @@ sodium_free(void *p)
 	unsigned char *first = atomic_load(&blocks);
 	uintptr_t at = (uintptr_t)p - (uintptr_t)first;
 
-	if (first == NULL || at >= (uintptr_t)BLOCKS * BLOCK) {
+	if (first == NULL || at >= (uintptr_t)CURVE_BLOCKS * CURVE_BLOCK) {
 		(void)pthread_once(&found, find);
 		their_free(p);
 		return;
 	}
-	CHECK(at % BLOCK == 0);
-	CHECK(atomic_load(&taken) >> (at / BLOCK) & 1);
-	sodium_memzero(p, BLOCK);
-	atomic_fetch_and(&taken, ~(UINT32_C(1) << (at / BLOCK)));
+	CHECK(at % CURVE_BLOCK == 0);
+	CHECK(atomic_load(&taken) >> (at / CURVE_BLOCK) & 1);
+	sodium_memzero(p, CURVE_BLOCK);
+	atomic_fetch_and(&taken, ~(UINT32_C(1) << (at / CURVE_BLOCK)));
 }

@@ -10,4 +10,7 @@
  */
 void	curve_memory(void);
 
+#define	CURVE_BLOCKS	32		/* so many texts at once, */
+#define	CURVE_BLOCK	1024		/* bytes of one; an edge's have less */
+
 #endif

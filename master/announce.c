@@ -17,6 +17,7 @@
 
 #include <czmq.h>
 
+#include "keys/monitor.h"
 #include "keys/zap.h"
 #include "master/announce.h"
 #include "master/outbox.h"
@@ -43,8 +44,6 @@
 #define	LEASE_HWM	16		/* an edge has one renewal on the way */
 #define	IDLE_MS		1000
 #define	FOREIGN_MS	60000		/* between two messages */
-#define	MONITOR		"inproc://lease-monitor"
-#define	MONITOR_DATA	6		/* bytes: event, value (zmq_socket_monitor(3)) */
 
 struct announce {
 	unsigned	 magic;
@@ -58,7 +57,7 @@ struct announce {
 
 	/* The thread's own. */
 	zsock_t		*xpub, *router;
-	zsock_t		*monitor;	/* of the router; NULL: none */
+	void		*monitor;	/* of the router; NULL: none */
 	struct peers	*peers;
 	uint64_t	 nforeign;	/* refused since the last message, at: */
 	int64_t		 foreign_ms;
@@ -369,23 +368,13 @@ note_foreign(struct announce *a)
 static bool
 take_monitor(struct announce *a)
 {
-	uint8_t data[MONITOR_DATA];
 	uint32_t value = 0;
-	zmq_msg_t m[2];
-	size_t nframe;
-	int got;
 
-	if (a->monitor == NULL)
+	if (a->monitor == NULL || monitor_take(a->monitor, &value) == 0)
 		return (false);
-	got = receive(zsock_resolve(a->monitor), m, &nframe);
-	if (got == 0 && zmq_msg_size(&m[0]) == sizeof(data)) {
-		memcpy(data, zmq_msg_data(&m[0]), sizeof(data));
-		memcpy(&value, data + sizeof(uint16_t), sizeof(value));
-	}
 	if (value == ZMQ_PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC)
 		note_foreign(a);
-	release(m);
-	return (got == 0);
+	return (true);
 }
 
 /*
@@ -414,6 +403,16 @@ take_orders(struct announce *a)
 	return (!atomic_load(&a->stop));
 }
 
+/* After the router. */
+static void
+close_monitor(struct announce *a)
+{
+
+	if (a->monitor != NULL)
+		zmq_close(a->monitor);
+	a->monitor = NULL;
+}
+
 static void *
 run(void *arg)
 {
@@ -427,8 +426,7 @@ run(void *arg)
 	item[1].socket = zsock_resolve(a->xpub);
 	item[2].fd = a->wake[0];
 	item[0].events = item[1].events = item[2].events = ZMQ_POLLIN;
-	if (a->monitor != NULL)
-		item[3].socket = zsock_resolve(a->monitor);
+	item[3].socket = a->monitor;
 	item[3].events = ZMQ_POLLIN;
 	while (take_orders(a)) {
 		if (zmq_poll(item, nitem, IDLE_MS) == -1 && zmq_errno() != EINTR) {
@@ -445,7 +443,7 @@ run(void *arg)
 	/* Closed by the thread that used them. */
 	zsock_destroy(&a->xpub);
 	zsock_destroy(&a->router);
-	zsock_destroy(&a->monitor);
+	close_monitor(a);
 	return (NULL);
 }
 
@@ -546,24 +544,6 @@ open_socket(int type, const char *endpoint, const char *secret_key,
 	return (NULL);
 }
 
-/* Without it only a message is missing. */
-static void
-open_monitor(struct announce *a)
-{
-	int any = 0;
-
-	if (zmq_socket_monitor(zsock_resolve(a->router), MONITOR,
-	    ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL) == -1 ||
-	    (a->monitor = zsock_new(ZMQ_PAIR)) == NULL ||
-	    /* No limit: ZeroMQ's own thread would wait for us to read. */
-	    zmq_setsockopt(zsock_resolve(a->monitor), ZMQ_RCVHWM, &any,
-	    sizeof(any)) == -1 ||
-	    zmq_connect(zsock_resolve(a->monitor), MONITOR) == -1) {
-		log_warn("monitor links: %s", zmq_strerror(zmq_errno()));
-		zsock_destroy(&a->monitor);
-	}
-}
-
 static int
 open_all(struct announce *a, struct parse_error *err)
 {
@@ -579,7 +559,10 @@ open_all(struct announce *a, struct parse_error *err)
 	    MESSAGE_MAX + FRAME_EXTRA, LEASE_HWM, a->lease_endpoint, err);
 	if (a->router == NULL)
 		return (-1);
-	open_monitor(a);
+	/* Without it only a message is missing. */
+	if ((a->monitor = monitor_open(zsys_init(), zsock_resolve(a->router),
+	    ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL)) == NULL)
+		log_warn("monitor links: %s", zmq_strerror(zmq_errno()));
 	return (0);
 }
 
@@ -630,7 +613,7 @@ announce_stop(struct announce **ap)
 	}
 	zsock_destroy(&a->xpub);
 	zsock_destroy(&a->router);
-	zsock_destroy(&a->monitor);
+	close_monitor(a);
 	fd_close(&a->wake[0]);
 	fd_close(&a->wake[1]);
 	outbox_destroy(&a->outbox);

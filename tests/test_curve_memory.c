@@ -15,8 +15,6 @@
 
 #include "keys/curve_memory.h"
 
-#define	BLOCKS		32
-#define	BLOCK		1024
 #define	THREADS		4
 #define	TURNS		2000
 
@@ -32,33 +30,33 @@ set_up(void **state)
 /* Takes as many blocks as there are, in one row of memory, which begins at the
  * result; and two that are not among them. */
 static unsigned char *
-take_all(unsigned char *p[BLOCKS], unsigned char *more[2])
+take_all(unsigned char *p[CURVE_BLOCKS], unsigned char *more[2])
 {
 	unsigned char *first = NULL;
 
-	for (int i = 0; i < BLOCKS; i++) {
-		assert_non_null(p[i] = sodium_allocarray(BLOCK, 1));
+	for (int i = 0; i < CURVE_BLOCKS; i++) {
+		assert_non_null(p[i] = sodium_allocarray(CURVE_BLOCK, 1));
 		if (first == NULL || p[i] < first)
 			first = p[i];
 	}
-	for (int i = 0; i < BLOCKS; i++) {
-		assert_true((size_t)(p[i] - first) < (size_t)BLOCKS * BLOCK);
+	for (int i = 0; i < CURVE_BLOCKS; i++) {
+		assert_true((size_t)(p[i] - first) < (size_t)CURVE_BLOCKS * CURVE_BLOCK);
 		for (int k = 0; k < i; k++)
 			assert_ptr_not_equal(p[i], p[k]);
 	}
 	for (int i = 0; i < 2; i++) {
 		assert_non_null(more[i] = sodium_allocarray(16, 8));
 		assert_true((uintptr_t)more[i] - (uintptr_t)first >=
-		    (uintptr_t)BLOCKS * BLOCK);
+		    (uintptr_t)CURVE_BLOCKS * CURVE_BLOCK);
 	}
 	return (first);
 }
 
 static void
-give_all(unsigned char *p[BLOCKS], unsigned char *more[2])
+give_all(unsigned char *p[CURVE_BLOCKS], unsigned char *more[2])
 {
 
-	for (int i = 0; i < BLOCKS; i++)
+	for (int i = 0; i < CURVE_BLOCKS; i++)
 		sodium_free(p[i]);
 	sodium_free(more[0]);
 	sodium_free(more[1]);
@@ -81,18 +79,18 @@ test_libraries_find_ours(void **state)
 static void
 test_when_all_are_taken_libsodium_has_more(void **state)
 {
-	unsigned char *p[BLOCKS], *more[2], *again[BLOCKS];
+	unsigned char *p[CURVE_BLOCKS], *more[2], *again[CURVE_BLOCKS];
 
 	(void)state;
 	(void)take_all(p, more);
-	for (int i = 0; i < BLOCKS; i++)
-		memset(p[i], i + 1, BLOCK);
+	for (int i = 0; i < CURVE_BLOCKS; i++)
+		memset(p[i], i + 1, CURVE_BLOCK);
 	memset(more[0], 0xff, 128);
 	give_all(p, more);
 	/* Each is there again, and wiped. */
 	(void)take_all(again, more);
-	for (int i = 0; i < BLOCKS; i++)
-		assert_true(sodium_is_zero(again[i], BLOCK));
+	for (int i = 0; i < CURVE_BLOCKS; i++)
+		assert_true(sodium_is_zero(again[i], CURVE_BLOCK));
 	give_all(again, more);
 }
 
@@ -100,11 +98,11 @@ static void
 test_sizes(void **state)
 {
 	static const struct { size_t count, size; bool ours; } cases[] = {
-		{ 1, 1, true }, { BLOCK, 1, true }, { 1, BLOCK, true },
-		{ 2, BLOCK / 2, true }, { 0, 1, true }, { 1, 0, true },
-		{ BLOCK + 1, 1, false }, { 3, BLOCK / 2, false },
+		{ 1, 1, true }, { CURVE_BLOCK, 1, true }, { 1, CURVE_BLOCK, true },
+		{ 2, CURVE_BLOCK / 2, true }, { 0, 1, true }, { 1, 0, true },
+		{ CURVE_BLOCK + 1, 1, false }, { 3, CURVE_BLOCK / 2, false },
 	};
-	unsigned char *p, *all[BLOCKS], *more[2], *first;
+	unsigned char *p, *all[CURVE_BLOCKS], *more[2], *first;
 
 	(void)state;
 	first = take_all(all, more);
@@ -113,7 +111,7 @@ test_sizes(void **state)
 		p = sodium_allocarray(cases[i].count, cases[i].size);
 		assert_non_null(p);
 		assert_int_equal((uintptr_t)p - (uintptr_t)first <
-		    (uintptr_t)BLOCKS * BLOCK, cases[i].ours);
+		    (uintptr_t)CURVE_BLOCKS * CURVE_BLOCK, cases[i].ours);
 		sodium_free(p);
 	}
 	assert_null(sodium_allocarray(SIZE_MAX / 2, 3));
@@ -128,7 +126,7 @@ static void *
 hammer(void *arg)
 {
 	const unsigned char mine = *(unsigned char *)arg;
-	unsigned char *p[BLOCKS / 2];
+	unsigned char *p[CURVE_BLOCKS / 2];
 
 	for (int turn = 0; turn < TURNS; turn++) {
 		size_t n = 1 + (size_t)turn % (sizeof(p) / sizeof(p[0]));

@@ -19,14 +19,13 @@
 #include <sodium.h>
 
 #include "keys/cert.h"
+#include "keys/curve_memory.h"
 #include "keys/minisign.h"
 #include "keys/zap.h"
 #include "proto/fd.h"
 
 #define	PATIENCE_MS	10000		/* for what must come */
 #define	REPLY		6		/* frames of a ZAP reply */
-#define	BLOCKS		32		/* of keys/curve_memory.c, bytes of one: */
-#define	BLOCK		1024
 
 static struct cert server_cert, good, other;
 static char dir[] = "/tmp/test_zap.XXXXXX";
@@ -168,36 +167,45 @@ expect_refusal(const char *endpoint, const struct cert *c)
 	zsock_destroy(&client);
 }
 
+/* An allowed client gets through; then all ends. */
+static void
+pass_and_end(struct zap **z, zsock_t **server, const char *endpoint)
+{
+	zsock_t *client;
+
+	allow(*z, &good, NULL);
+	client = new_client(endpoint, &good);
+	expect(*server, &good);
+	zsock_destroy(&client);
+	zsock_destroy(server);
+	zap_stop(z);
+}
+
 /* What was decrypted was in blocks of curve_memory.c, and is gone.  The first
  * test: libsodium fills what it gives with a byte that is not 0. */
 static void
 handshakes_use_our_memory(void **state)
 {
-	unsigned char *p[BLOCKS];
+	unsigned char *p[CURVE_BLOCKS];
 	unsigned used = 0, untouched = 0;
 	struct zap *z = zap_start();
-	zsock_t *server, *client;
+	zsock_t *server;
 	char endpoint[128];
 
 	(void)state;
 	assert_non_null(z);
 	server = new_server(endpoint, sizeof(endpoint));
-	allow(z, &good, NULL);
-	client = new_client(endpoint, &good);
-	expect(server, &good);
-	zsock_destroy(&client);
-	zsock_destroy(&server);
-	zap_stop(&z);
-	for (unsigned i = 0; i < BLOCKS; i++) {
-		assert_non_null(p[i] = sodium_allocarray(BLOCK, 1));
-		used += sodium_is_zero(p[i], BLOCK) == 1;
-		untouched += p[i][0] != 0 && p[i][BLOCK - 1] == p[i][0];
+	pass_and_end(&z, &server, endpoint);
+	for (unsigned i = 0; i < CURVE_BLOCKS; i++) {
+		assert_non_null(p[i] = sodium_allocarray(CURVE_BLOCK, 1));
+		used += sodium_is_zero(p[i], CURVE_BLOCK) == 1;
+		untouched += p[i][0] != 0 && p[i][CURVE_BLOCK - 1] == p[i][0];
 	}
-	for (unsigned i = 0; i < BLOCKS; i++)
+	for (unsigned i = 0; i < CURVE_BLOCKS; i++)
 		sodium_free(p[i]);
 	assert_int_not_equal(used, 0);
 	assert_int_not_equal(untouched, 0);
-	assert_int_equal(used + untouched, BLOCKS);
+	assert_int_equal(used + untouched, CURVE_BLOCKS);
 }
 
 static void
@@ -241,7 +249,7 @@ static void
 without_handler_nobody(void **state)
 {
 	struct zap *z;
-	zsock_t *server, *client;
+	zsock_t *server;
 	char endpoint[128];
 
 	(void)state;
@@ -250,12 +258,7 @@ without_handler_nobody(void **state)
 	expect_refusal(endpoint, &good);
 	/* A handler that comes again after a stop works. */
 	assert_non_null(z = zap_start());
-	allow(z, &good, NULL);
-	client = new_client(endpoint, &good);
-	expect(server, &good);
-	zsock_destroy(&client);
-	zsock_destroy(&server);
-	zap_stop(&z);
+	pass_and_end(&z, &server, endpoint);
 }
 
 static void
