@@ -134,17 +134,23 @@ tests/swarm: tests/swarm.o edge/libedge.a $(BOTH)
 
 $(TESTS:.c=) $(FUZZ:.c=) $(MEASURES:.c=): $(ARCHIVES)
 
-# The whole test suite; `checks` is what is run once all is installed, and by
-# the sanitizer variants in their copies.
+# The whole test suite.  Tests wait more than they compute, so JOBS of them run
+# beside each other; those of one file share a sandbox, and stay together.
+# The sanitizer variants call `checks` and its parts in their copies.
+JOBS =		2
+PYTEST =	integration
 check:
 	@sh integration/deps check
-	@$(MAKE) programs
 	@$(MAKE) checks
-checks: programs unit tests/bench_reconnect
-	sh integration/run-tests $(PYTEST)
 	sh integration/lint-pages $(MAN)
-unit: $(TESTS:.c=) $(FUZZ:.c=)
-	prove --timer --exec '' $(TESTS:.c=) $(FUZZ:.c=)
+checks:
+	@$(MAKE) -j$(JOBS) built
+	@$(MAKE) unit integrated
+built: programs $(TESTS:.c=) $(FUZZ:.c=) tests/bench_reconnect
+unit: built
+	prove -j$(JOBS) --timer --exec '' $(TESTS:.c=) $(FUZZ:.c=)
+integrated: built
+	sh integration/run-tests -n $(JOBS) --dist loadfile $(PYTEST)
 
 demo:
 	@sh integration/deps demo
@@ -253,8 +259,8 @@ clean:
 	rm -f */*.o */*.d */*.a $(PROGRAMS) $(SWARM) $(TESTS:.c=) $(FUZZ:.c=) \
 	    $(MEASURES:.c=)
 
-.PHONY: all programs check checks unit demo bench bench-parts bench-store \
-	crowd torture model soak slowdisk flat checker checker-planted asan tsan \
+.PHONY: all programs check checks built unit integrated demo bench bench-parts \
+	bench-store crowd torture model soak slowdisk flat checker checker-planted asan tsan \
 	clang fuzz lint install clean
 
 # On one line: bmake reads no list of files that goes over several.
