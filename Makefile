@@ -74,7 +74,8 @@ TESTS =		tests/test_accesslog.c tests/test_announce.c \
 		tests/test_framing.c tests/test_fresh.c tests/test_head.c \
 		tests/test_httpd.c tests/test_keycmd.c tests/test_keys.c \
 		tests/test_kind.c tests/test_lease.c tests/test_manifest.c \
-		tests/test_message.c tests/test_metrics.c tests/test_plain.c tests/test_proto.c tests/test_publish.c \
+		tests/test_message.c tests/test_metrics.c tests/test_monitor.c \
+		tests/test_plain.c tests/test_proto.c tests/test_publish.c \
 		tests/test_record.c tests/test_records.c tests/test_recover.c tests/test_roster.c \
 		tests/test_rot.c tests/test_route.c tests/test_scan.c tests/test_serve.c \
 		tests/test_site.c tests/test_storage.c tests/test_trust.c tests/test_zap.c \

@@ -8,11 +8,11 @@
  *
  * There are no ZMTP heartbeats (an aborting assertion of libzmq 4.3): a link
  * that is connected and gives no lease reply for a while is made anew, and one
- * that was refused, since ZeroMQ does not try that again: the master may allow
- * this key by then.  All else is left to ZeroMQ, which connects again and again:
- * a master to which thousands come back at once needs some time for each, and
- * whoever gives up then begins at the end of the queue.  A monitor of the dealer
- * tells which of these it is.
+ * that ZeroMQ has given up: the master may allow this key by then, or it is the
+ * master again that answers there.  All else is left to ZeroMQ, which connects
+ * again and again: a master to which thousands come back at once needs some time
+ * for each, and whoever gives up then begins at the end of the queue.  Monitors
+ * tell which of these it is.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -37,10 +37,10 @@
 #define	RENEW_MS	3000
 #define	RENEW_MIN_MS	100
 #define	RENEW_RETRY_MS	1000		/* when a renewal could not be made */
-#define	SILENCE_MS	10000		/* no reply: sockets are made anew */
+#define	SILENCE_MS	10000		/* no reply, no try: made anew */
 #define	SILENCE_JITTER	5		/* spreads a fleet: up to a fifth more */
 #define	HANDSHAKE_MS	40000
-#define	CONNECTING_MS	60000		/* no news of that: more than it takes */
+#define	CONNECTING_MS	60000		/* more than a handshake may take */
 #define	CONNECT_MS	3000
 #define	RECONNECT_MS	200
 #define	RECONNECT_MAX_MS 3000
@@ -54,17 +54,22 @@
 #define	KIND_MAX	16		/* "prepare", "commit" */
 #define	EVENTS		(ZMQ_EVENT_CONNECTED | ZMQ_EVENT_DISCONNECTED | \
 			ZMQ_EVENT_HANDSHAKE_SUCCEEDED | \
-			ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | \
-			ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL)
-#define	SOCKETS		4		/* of a link; the monitor has two */
+			ZMQ_EVENT_CONNECT_RETRIED)
+#define	SOCKETS		6		/* of a link; a monitor has two */
 #define	SOCKETS_SPARE	64
 
 /* What is polled of a link. */
-enum { ITEM_DEALER, ITEM_SUB, ITEM_MONITOR, ITEMS };
+enum { ITEM_DEALER, ITEM_SUB, ITEM_DEALER_EVENTS, ITEM_SUB_EVENTS, ITEMS };
 
 struct frame {
 	char			*data;
 	size_t			 size, len;	/* len > size: was cut */
+};
+
+/* A socket, NULL when it is not open, and its monitor. */
+struct channel {
+	void			*socket, *monitor;
+	int64_t			 silent_ms;	/* then made anew, boot clock */
 };
 
 struct link {
@@ -72,12 +77,9 @@ struct link {
 	struct link_conf	 conf;
 	struct links		*links;
 	atomic_bool		 asked;		/* to renew: any thread */
-	void			*dealer, *sub;	/* below: the thread only */
-	void			*monitor;	/* of the dealer */
+	struct channel		 dealer, sub;	/* below: the thread only */
 	bool			 heard;		/* a reply, on this connection */
-	bool			 refused;	/* this dealer ends with that */
 	int64_t			 next_ms;	/* renewal, boot clock */
-	int64_t			 silent_ms;	/* then sockets are made anew */
 	int64_t			 retry_ms;	/* nothing opened before that */
 	int64_t			 every_ms;	/* between renewals */
 	_Atomic int64_t		 last_reply;
@@ -153,26 +155,45 @@ new_socket(struct link *l, int type, int64_t max)
 	return (s);
 }
 
+/* For so long from now, and some more, nothing need be heard of it. */
 static void
-close_sub(struct link *l)
+be_silent(struct channel *ch, int64_t ms)
 {
 
-	if (l->sub != NULL)
-		zmq_close(l->sub);
-	l->sub = NULL;
+	ch->silent_ms = clock_boot_ms() + ms + jitter(ms / SILENCE_JITTER);
+}
+
+static void
+channel_close(struct channel *ch)
+{
+
+	if (ch->monitor != NULL)
+		monitor_close(ch->socket, &ch->monitor);
+	if (ch->socket != NULL)
+		zmq_close(ch->socket);
+	ch->socket = NULL;
+}
+
+/* Not connected yet. */
+static int
+channel_open(struct link *l, struct channel *ch, int type, int64_t max)
+{
+
+	be_silent(ch, CONNECTING_MS);
+	if ((ch->socket = new_socket(l, type, max)) == NULL ||
+	    (ch->monitor = monitor_open(l->links->zmq, ch->socket, EVENTS)) ==
+	    NULL)
+		return (-1);
+	return (0);
 }
 
 static void
 close_sockets(struct link *l)
 {
 
-	close_sub(l);
-	if (l->dealer != NULL)
-		zmq_close(l->dealer);
-	if (l->monitor != NULL)
-		zmq_close(l->monitor);
-	l->dealer = l->monitor = NULL;
-	l->heard = l->refused = false;
+	channel_close(&l->sub);
+	channel_close(&l->dealer);
+	l->heard = false;
 }
 
 /* Subscriptions match prefixes; whole names are compared on receipt. */
@@ -182,20 +203,12 @@ subscribe(struct link *l)
 	const struct config_list *sets = l->conf.sets;
 
 	if (sets->n == 0)
-		return (zmq_setsockopt(l->sub, ZMQ_SUBSCRIBE, "", 0));
+		return (zmq_setsockopt(l->sub.socket, ZMQ_SUBSCRIBE, "", 0));
 	for (size_t i = 0; i < sets->n; i++)
-		if (zmq_setsockopt(l->sub, ZMQ_SUBSCRIBE, sets->v[i],
+		if (zmq_setsockopt(l->sub.socket, ZMQ_SUBSCRIBE, sets->v[i],
 		    strlen(sets->v[i])) == -1)
 			return (-1);
 	return (0);
-}
-
-/* For so long from now, and some more, nothing need be heard of it. */
-static void
-be_silent(struct link *l, int64_t ms)
-{
-
-	l->silent_ms = clock_boot_ms() + ms + jitter(ms / SILENCE_JITTER);
 }
 
 /*
@@ -205,22 +218,14 @@ be_silent(struct link *l, int64_t ms)
 static int
 open_dealer(struct link *l)
 {
+	struct channel *d = &l->dealer;
 
-	be_silent(l, CONNECTING_MS);
 	l->next_ms = clock_boot_ms();
-	if ((l->dealer = new_socket(l, ZMQ_DEALER, MESSAGE_MAX +
-	    FRAME_EXTRA)) == NULL ||
-	    set_int(l->dealer, ZMQ_IMMEDIATE, 1) == -1 ||
-	    set_int(l->dealer, ZMQ_SNDHWM, SEND_QUEUE) == -1 ||
-	    (l->monitor = monitor_open(l->links->zmq, l->dealer, EVENTS)) ==
-	    NULL ||
-	    zmq_connect(l->dealer, l->conf.lease) == -1) {
-		int error = errno;
-
-		close_sockets(l);
-		errno = error;
+	if (channel_open(l, d, ZMQ_DEALER, MESSAGE_MAX + FRAME_EXTRA) == -1 ||
+	    set_int(d->socket, ZMQ_IMMEDIATE, 1) == -1 ||
+	    set_int(d->socket, ZMQ_SNDHWM, SEND_QUEUE) == -1 ||
+	    zmq_connect(d->socket, l->conf.lease) == -1)
 		return (-1);
-	}
 	atomic_fetch_add(&l->sockets, 1);
 	return (0);
 }
@@ -233,13 +238,9 @@ static int
 open_sub(struct link *l)
 {
 
-	if ((l->sub = new_socket(l, ZMQ_SUB, HEAD_MAX + FRAME_EXTRA)) == NULL ||
-	    subscribe(l) == -1 ||
-	    zmq_connect(l->sub, l->conf.announce) == -1) {
-		close_sub(l);
-		return (-1);
-	}
-	return (0);
+	return (channel_open(l, &l->sub, ZMQ_SUB, HEAD_MAX + FRAME_EXTRA) ==
+	    -1 || subscribe(l) == -1 ? -1 :
+	    zmq_connect(l->sub.socket, l->conf.announce));
 }
 
 /*
@@ -312,7 +313,7 @@ drain_sub(struct link *l)
 	int n = 1;
 
 	for (int turn = 0; n > 0 && turn < DRAIN_MAX; turn++)
-		if ((n = receive(l->sub, frame, ANNOUNCE_FRAMES)) > 0)
+		if ((n = receive(l->sub.socket, frame, ANNOUNCE_FRAMES)) > 0)
 			take_announcement(l, frame, n);
 }
 
@@ -335,7 +336,7 @@ take_reply(struct link *l, const struct frame *frame, int n)
 
 		atomic_store(&l->last_reply, now);
 		atomic_fetch_add(&l->replies, 1);
-		be_silent(l, SILENCE_MS);
+		be_silent(&l->dealer, SILENCE_MS);
 		third = reply->ttl_ms >= 3 * RENEW_MS ? RENEW_MS :
 		    (int64_t)reply->ttl_ms / 3;
 		l->every_ms = reply->ttl_ms == 0 ? RENEW_MS :
@@ -353,36 +354,39 @@ drain_dealer(struct link *l)
 	int n = 1;
 
 	for (int turn = 0; n > 0 && turn < DRAIN_MAX; turn++)
-		if ((n = receive(l->dealer, &frame, 1)) > 0)
+		if ((n = receive(l->dealer.socket, &frame, 1)) > 0)
 			take_reply(l, &frame, n);
 }
 
 /*
- * The subscriber goes with the dealer's connection and comes after the next
- * lease.  A dealer that was refused has no further connection.
+ * A lease is heard of all the time, an announcement need not be.  The subscriber
+ * goes with the dealer's connection and comes after the next lease.
  */
 static void
-take_event(struct link *l, unsigned event)
+take_event(struct link *l, struct channel *ch, unsigned event)
 {
+	bool leases = ch == &l->dealer;
 
 	switch (event) {
-	case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
-	case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
-		l->refused = true;
-		be_silent(l, SILENCE_MS);
+	case ZMQ_EVENT_CONNECTED:
+		be_silent(ch, CONNECTING_MS);
+		if (leases)
+			l->next_ms = clock_boot_ms();	/* as soon as it goes */
+		break;
+	case ZMQ_EVENT_CONNECT_RETRIED:
+		be_silent(ch, CONNECTING_MS);
 		break;
 	case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
-		be_silent(l, SILENCE_MS);
-		break;
-	case ZMQ_EVENT_CONNECTED:
-		be_silent(l, CONNECTING_MS);
+		be_silent(ch, SILENCE_MS);
+		if (!leases)
+			ch->silent_ms = INT64_MAX;
 		break;
 	case ZMQ_EVENT_DISCONNECTED:
-		close_sub(l);
-		l->heard = false;
-		l->next_ms = clock_boot_ms();	/* when there is one again */
-		if (!l->refused)
-			be_silent(l, CONNECTING_MS);
+		be_silent(ch, SILENCE_MS);
+		if (leases) {
+			channel_close(&l->sub);
+			l->heard = false;
+		}
 		break;
 	default:
 		break;
@@ -390,13 +394,13 @@ take_event(struct link *l, unsigned event)
 }
 
 static void
-drain_monitor(struct link *l)
+drain_monitor(struct link *l, struct channel *ch)
 {
 	unsigned event = 1;
 
 	for (int turn = 0; event != 0 && turn < DRAIN_MAX; turn++)
-		if ((event = monitor_take(l->monitor, NULL)) != 0)
-			take_event(l, event);
+		if ((event = monitor_take(ch->monitor, NULL)) != 0)
+			take_event(l, ch, event);
 }
 
 /* The moment that counts is taken before anything is said. */
@@ -414,7 +418,7 @@ renew(struct link *l)
 	l->next_ms = clock_boot_ms() + l->every_ms;
 	if (l->conf.report(l->conf.arg, &r) == -1 ||
 	    (text = renew_write(&r, &len)) == NULL ||
-	    zmq_send(l->dealer, text, len, ZMQ_DONTWAIT) == -1) {
+	    zmq_send(l->dealer.socket, text, len, ZMQ_DONTWAIT) == -1) {
 		if (text == NULL && log_allowed(&limit, 1))
 			log_warn("renewal not made: out of memory, or more "
 			    "than %d sets or %d bytes", MESSAGE_SETS,
@@ -426,28 +430,25 @@ renew(struct link *l)
 	renew_free(&r);
 }
 
-/* Sockets cannot be had now: no memory, no descriptors. */
-static void
-try_later(struct link *l, int64_t now)
-{
-	static struct log_limit limit;
-
-	if (log_allowed(&limit, 1))
-		log_warn("link not opened reason=\"%s\"",
-		    zmq_strerror(errno));
-	l->retry_ms = now + RENEW_RETRY_MS;
-}
-
-/* Opens what is to be open by now. */
+/* Opens what is to be open by now; later, if memory or descriptors are short. */
 static void
 link_open(struct link *l, int64_t now)
 {
+	static struct log_limit limit;
+	struct channel *ch = NULL;
 
 	if (now < l->retry_ms)
 		return;
-	if ((l->dealer == NULL && open_dealer(l) == -1) ||
-	    (l->heard && l->sub == NULL && open_sub(l) == -1))
-		try_later(l, now);
+	if (l->dealer.socket == NULL && open_dealer(l) == -1)
+		ch = &l->dealer;
+	else if (l->heard && l->sub.socket == NULL && open_sub(l) == -1)
+		ch = &l->sub;
+	if (ch == NULL)
+		return;
+	if (log_allowed(&limit, 1))
+		log_warn("link not opened reason=\"%s\"", zmq_strerror(errno));
+	channel_close(ch);
+	l->retry_ms = now + RENEW_RETRY_MS;
 }
 
 /*
@@ -464,43 +465,61 @@ link_wants(struct link *l, zmq_pollitem_t item[ITEMS], int64_t now)
 		l->next_ms = now;
 	memset(item, 0, ITEMS * sizeof(*item));
 	/* Not open: a descriptor that poll() passes over. */
-	item[ITEM_DEALER].socket = l->dealer;
-	item[ITEM_SUB].socket = l->sub;
-	item[ITEM_MONITOR].socket = l->monitor;
+	item[ITEM_DEALER].socket = l->dealer.socket;
+	item[ITEM_SUB].socket = l->sub.socket;
+	item[ITEM_DEALER_EVENTS].socket = l->dealer.monitor;
+	item[ITEM_SUB_EVENTS].socket = l->sub.monitor;
 	for (int i = 0; i < ITEMS; i++) {
 		item[i].fd = -1;
 		item[i].events = ZMQ_POLLIN;
 	}
-	if (l->dealer == NULL)
+	if (l->dealer.socket == NULL)
 		return (l->retry_ms);
-	until = l->silent_ms;
+	until = l->dealer.silent_ms;
 	if (now >= l->next_ms)
 		item[ITEM_DEALER].events |= ZMQ_POLLOUT;
 	else if (l->next_ms < until)
 		until = l->next_ms;
-	return (l->heard && l->sub == NULL && l->retry_ms < until ?
-	    l->retry_ms : until);
+	if (l->sub.socket != NULL)
+		return (l->sub.silent_ms < until ? l->sub.silent_ms : until);
+	return (l->heard && l->retry_ms < until ? l->retry_ms : until);
 }
 
-/* The monitor after the dealer: what was received before it told of the end. */
+static void
+look_for_silence(struct link *l, int64_t now)
+{
+	static struct log_limit limit;
+
+	if (now >= l->dealer.silent_ms) {
+		log_debug("link made anew: no lease reply");
+		close_sockets(l);
+	} else if (l->sub.socket != NULL && now >= l->sub.silent_ms) {
+		if (log_allowed(&limit, 1))
+			log_warn("announcements do not come from %s: it "
+			    "refused, or is no master; tried again",
+			    l->conf.announce);
+		channel_close(&l->sub);
+	}
+}
+
+/* Monitors after the rest: what was received before they told of the end. */
 static void
 link_turn(struct link *l, const zmq_pollitem_t item[ITEMS])
 {
 
-	if (l->dealer == NULL)
+	if (l->dealer.socket == NULL)
 		return;
-	if (l->sub != NULL && (item[ITEM_SUB].revents & ZMQ_POLLIN) != 0)
+	if (item[ITEM_SUB].revents & ZMQ_POLLIN)
 		drain_sub(l);
 	if (item[ITEM_DEALER].revents & ZMQ_POLLIN)
 		drain_dealer(l);
-	if (item[ITEM_MONITOR].revents & ZMQ_POLLIN)
-		drain_monitor(l);
+	if (item[ITEM_SUB_EVENTS].revents & ZMQ_POLLIN)
+		drain_monitor(l, &l->sub);
+	if (item[ITEM_DEALER_EVENTS].revents & ZMQ_POLLIN)
+		drain_monitor(l, &l->dealer);
 	if (item[ITEM_DEALER].revents & ZMQ_POLLOUT)
 		renew(l);
-	if (clock_boot_ms() >= l->silent_ms) {
-		log_debug("link made anew: no lease reply");
-		close_sockets(l);
-	}
+	look_for_silence(l, clock_boot_ms());
 }
 
 static void
@@ -635,7 +654,7 @@ links_destroy(struct links **lsp)
 	CHECK_OBJ(ls, LINKS_MAGIC);
 	CHECK(!ls->started);
 	for (size_t i = 0; i < ls->n; i++) {
-		CHECK(ls->link[i]->dealer == NULL);
+		CHECK(ls->link[i]->dealer.socket == NULL);
 		explicit_bzero(&ls->link[i]->magic, sizeof(ls->link[i]->magic));
 		free(ls->link[i]);
 	}

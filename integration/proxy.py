@@ -158,11 +158,13 @@ class Relay:
     says, and keeps the connections; `cut()` ends all of them; `blackhole()` is
     a swallow for those that are open now.  `hold()` keeps back what goes "out"
     to the port or comes "in" from it, as a network does that is cut there for
-    a while, `delay` makes both late by so many seconds."""
+    a while, `delay` makes both late by so many seconds.  `stranger` is what
+    another service says there to whoever connects, before it ends that."""
 
     def __init__(self, port, swallow=False):
         self.port, self.swallow = port, swallow
-        self.swallowed = self.held = 0
+        self.swallowed = self.held = self.estranged = 0
+        self.stranger = None
         self.delay, self.holds, self.dead = 0, set(), set()
         self.socks = []
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -175,6 +177,11 @@ class Relay:
                 a, _ = self.listener.accept()
             except OSError:
                 return
+            if self.stranger:
+                with a:
+                    a.sendall(self.stranger)
+                self.estranged += 1
+                continue
             try:
                 b = socket.create_connection(("127.0.0.1", self.port))
             except OSError:

@@ -196,7 +196,7 @@ def test_a_revoked_edge_is_cut_off_and_others_stay(sandbox, tmp_path):
         box.path("edge2.conf")).read().partition("\ncurve\n")[2]).group(1)
     box.pkgcast("edge", "allow", "edge2", key, box.edges[1])
     until(lambda: "stale" not in get(box.edges[1], "/demo/a").cache_status,
-          40)
+          20)
     assert get(box.edges[1], "/demo/a").body == b"2"
 
 

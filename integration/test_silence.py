@@ -145,6 +145,34 @@ def test_a_link_that_was_closed_waits_its_turn(sandbox, tmp_path):
     assert box.status(edge)["link"]["announcements"] > link["announcements"]
 
 
+@pytest.mark.parametrize("words", (b"SSH-2.0-OpenSSH_9.9\r\n", b"HTTP/1.0 400 "
+                                   b"Bad Request\r\n\r\n" + 64 * b"."))
+@pytest.mark.parametrize("link", ("lease", "announce"))
+def test_a_link_comes_back_after_another_service_answered_there(
+        links, tmp_path, link, words):
+    """ZeroMQ gives up a peer that speaks another protocol, without a word."""
+    box, announce, lease = links()
+    edge, tree = box.edges[0], make_tree(tmp_path / "t", {"a": b"1"})
+    box.publish("demo", tree)
+    relay = lease if link == "lease" else announce
+    relay.stranger = words
+    relay.cut()
+    until(lambda: relay.estranged, 10)
+    relay.stranger = None
+    before = box.status(edge)["link"]["announcements"]
+
+    def announced():
+        """An announcement came."""
+        make_tree(tree, {"a": os.urandom(8)})
+        box.publish("demo", tree, "--prepare-wait", "0", check=False)
+        return box.status(edge)["link"]["announcements"] > before
+
+    until(announced, 20, 0.5)
+    assert box.status(edge)["lease"]["held"]
+    assert ("announcements do not come from" in box.log("edge1")) == (
+        link == "announce")
+
+
 def test_a_suspended_edge_wakes_up_stale(sandbox, tmp_path):
     box = sandbox("--edges", "1", "--edge-option", "stale=refuse")
     tree = make_tree(tmp_path / "t", {"a": b"1"})

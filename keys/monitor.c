@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,23 +15,35 @@
 void *
 monitor_open(void *context, void *socket, int events)
 {
+	static _Atomic uint64_t opened;
 	char endpoint[ENDPOINT];
 	int any = 0, error;
-	void *m;
+	void *m = NULL;
 
-	(void)snprintf(endpoint, sizeof(endpoint), "inproc://monitor-%p",
-	    socket);
-	if (zmq_socket_monitor(socket, endpoint, events) == -1 ||
-	    (m = zmq_socket(context, ZMQ_PAIR)) == NULL)
+	/* Never used before: ZeroMQ forgets a name some time after its end. */
+	(void)snprintf(endpoint, sizeof(endpoint), "inproc://monitor-%" PRIu64,
+	    atomic_fetch_add(&opened, 1));
+	if (zmq_socket_monitor(socket, endpoint, events) == -1)
 		return (NULL);
 	/* No limit: ZeroMQ's own thread would wait for us to read. */
-	if (zmq_setsockopt(m, ZMQ_RCVHWM, &any, sizeof(any)) == 0 &&
+	if ((m = zmq_socket(context, ZMQ_PAIR)) != NULL &&
+	    zmq_setsockopt(m, ZMQ_RCVHWM, &any, sizeof(any)) == 0 &&
 	    zmq_connect(m, endpoint) == 0)
 		return (m);
 	error = errno;
-	zmq_close(m);
+	monitor_close(socket, &m);
 	errno = error;
 	return (NULL);
+}
+
+void
+monitor_close(void *socket, void **mp)
+{
+
+	(void)zmq_socket_monitor(socket, NULL, 0);
+	if (*mp != NULL)
+		zmq_close(*mp);
+	*mp = NULL;
 }
 
 unsigned

@@ -9,9 +9,11 @@
  * (zmq_socket_monitor(3)).  Raw sockets, all of one thread and context.
  */
 
-/* The socket to poll, which tells of what comes from now on; the caller closes it
- * after the other one.  NULL: errno. */
+/* The socket to poll, which tells of what comes from now on.  NULL: errno. */
 void		*monitor_open(void *context, void *socket, int events);
+/* Before the socket itself is closed: an event that nobody can take any more
+ * would have ZeroMQ's own thread wait for ever.  Clears *monitor. */
+void		 monitor_close(void *socket, void **monitor);
 /* The next event, with its value (NULL: not wanted); 0: none there. */
 unsigned	 monitor_take(void *monitor, uint32_t *value);
 

@@ -347,7 +347,8 @@ take_subscription(struct announce *a)
 }
 
 /* A peer could not even say hello, as it used another key than ours: an edge,
- * after this master has lost its own.  They try several times a second. */
+ * after this master has lost its own, or anybody.  They try several times a
+ * second. */
 static void
 note_foreign(struct announce *a)
 {
@@ -357,10 +358,11 @@ note_foreign(struct announce *a)
 	if (a->foreign_ms != 0 && now - a->foreign_ms < FOREIGN_MS)
 		return;
 	a->foreign_ms = now;
-	log_err("refuse links n=%ju: hosts take another public key for this "
-	    "master's: was master.cert_secret lost? Restore it, or give every "
-	    "edge the public key that is in master.cert (pkgcast-master(8), "
-	    "MOVING AND RESTORING)", (uintmax_t)a->nforeign);
+	log_err("refuse links n=%ju: peers do not take this master's public key. "
+	    "If edges stay away, master.cert_secret was lost: restore it, or "
+	    "give every edge the public key that is in master.cert "
+	    "(pkgcast-master(8), MOVING AND RESTORING)",
+	    (uintmax_t)a->nforeign);
 	a->nforeign = 0;
 }
 
@@ -403,14 +405,14 @@ take_orders(struct announce *a)
 	return (!atomic_load(&a->stop));
 }
 
-/* After the router. */
 static void
-close_monitor(struct announce *a)
+close_sockets(struct announce *a)
 {
 
 	if (a->monitor != NULL)
-		zmq_close(a->monitor);
-	a->monitor = NULL;
+		monitor_close(zsock_resolve(a->router), &a->monitor);
+	zsock_destroy(&a->xpub);
+	zsock_destroy(&a->router);
 }
 
 static void *
@@ -441,9 +443,7 @@ run(void *arg)
 			continue;
 	}
 	/* Closed by the thread that used them. */
-	zsock_destroy(&a->xpub);
-	zsock_destroy(&a->router);
-	close_monitor(a);
+	close_sockets(a);
 	return (NULL);
 }
 
@@ -611,9 +611,7 @@ announce_stop(struct announce **ap)
 		wake(a);
 		pthread_join(a->thread, NULL);
 	}
-	zsock_destroy(&a->xpub);
-	zsock_destroy(&a->router);
-	close_monitor(a);
+	close_sockets(a);
 	fd_close(&a->wake[0]);
 	fd_close(&a->wake[1]);
 	outbox_destroy(&a->outbox);
