@@ -59,7 +59,7 @@
 #define	SOCKETS_SPARE	64
 
 /* What is polled of a link. */
-enum { ITEM_DEALER, ITEM_SUB, ITEM_DEALER_EVENTS, ITEM_SUB_EVENTS, ITEMS };
+enum { ITEM_DEALER, ITEM_SUB, ITEM_EVENTS, ITEMS };
 
 struct frame {
 	char			*data;
@@ -467,8 +467,7 @@ link_wants(struct link *l, zmq_pollitem_t item[ITEMS], int64_t now)
 	/* Not open: a descriptor that poll() passes over. */
 	item[ITEM_DEALER].socket = l->dealer.socket;
 	item[ITEM_SUB].socket = l->sub.socket;
-	item[ITEM_DEALER_EVENTS].socket = l->dealer.monitor;
-	item[ITEM_SUB_EVENTS].socket = l->sub.monitor;
+	item[ITEM_EVENTS].socket = l->dealer.monitor;
 	for (int i = 0; i < ITEMS; i++) {
 		item[i].fd = -1;
 		item[i].events = ZMQ_POLLIN;
@@ -502,7 +501,10 @@ look_for_silence(struct link *l, int64_t now)
 	}
 }
 
-/* Monitors after the rest: what was received before they told of the end. */
+/*
+ * Monitors after the rest: what was received before they told of the end.  The
+ * subscriber's can wait for the next lease reply.
+ */
 static void
 link_turn(struct link *l, const zmq_pollitem_t item[ITEMS])
 {
@@ -511,11 +513,12 @@ link_turn(struct link *l, const zmq_pollitem_t item[ITEMS])
 		return;
 	if (item[ITEM_SUB].revents & ZMQ_POLLIN)
 		drain_sub(l);
-	if (item[ITEM_DEALER].revents & ZMQ_POLLIN)
+	if (item[ITEM_DEALER].revents & ZMQ_POLLIN) {
 		drain_dealer(l);
-	if (item[ITEM_SUB_EVENTS].revents & ZMQ_POLLIN)
-		drain_monitor(l, &l->sub);
-	if (item[ITEM_DEALER_EVENTS].revents & ZMQ_POLLIN)
+		if (l->sub.socket != NULL)
+			drain_monitor(l, &l->sub);
+	}
+	if (item[ITEM_EVENTS].revents & ZMQ_POLLIN)
 		drain_monitor(l, &l->dealer);
 	if (item[ITEM_DEALER].revents & ZMQ_POLLOUT)
 		renew(l);
