@@ -261,8 +261,8 @@ clean:
 	    $(MEASURES:.c=)
 
 .PHONY: all programs check checks built unit integrated demo bench bench-parts \
-	bench-store crowd torture model soak slowdisk flat checker checker-planted asan tsan \
-	clang fuzz lint install clean
+	bench-store crowd torture model soak slowdisk flat checker \
+	checker-planted asan tsan clang fuzz lint install clean
 
 # On one line: bmake reads no list of files that goes over several.
 DEPS =		$(PROTO:.c=.d) $(KEYS:.c=.d) $(MASTER:.c=.d) $(COMMAND:.c=.d) $(EDGE:.c=.d) $(TESTS:.c=.d) $(FUZZ:.c=.d)

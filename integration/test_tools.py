@@ -229,8 +229,8 @@ def test_wget_timestamps(site, tmp_path):
 def test_aria2_with_16_connections(site, tmp_path):
     for asked in (1, 2):                    # cold, then warm
         run("aria2c", "-q", "--no-conf", "-x16", "-s16", "-k1M",
-            "--max-download-limit=20M", "--file-allocation=none", "-d", str(tmp_path), "-o",
-            "out%d" % asked, site.url("All/big.pkg"))
+            "--max-download-limit=20M", "--file-allocation=none", "-d",
+            str(tmp_path), "-o", "out%d" % asked, site.url("All/big.pkg"))
         assert content(tmp_path / ("out%d" % asked)) == site.want(
             "All/big.pkg")
         # Really in pieces, so the log says.  A connection that is done with its
